@@ -1,0 +1,91 @@
+"""``python -m onnx_export``: checkpoint to ONNX."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+from codetr.errors import UserError
+from codetr.presets import PRESETS
+
+EXAMPLE = """\
+example:
+  python -m onnx_export --preset co_dino_swin_l --weights co_dino_swin_l.pth \\
+      --height 1280 --width 1920 --precision fp16 -o model.onnx
+
+model.onnx goes to TensorRT with the plugin of this project: python -m trt_build model.onnx
+model.ref.onnx is the same in plain ONNX: for ONNX Runtime, TensorRT-RTX and comparisons.
+Inputs that are multiples of 384 pixels pad no window of Swin-L and are the fastest.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    result = argparse.ArgumentParser(
+        prog="python -m onnx_export",
+        description="Export a Co-DINO checkpoint to ONNX, with the custom node and in plain ONNX.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = result.add_argument
+    add("--preset", required=True, choices=PRESETS, help="which model")
+    add("--weights", required=True, type=Path, help="mmdet .pth or .safetensors")
+    add("--height", required=True, type=int, help="pixels of the padded input")
+    add("--width", required=True, type=int, help="pixels of the padded input")
+    add("--batch", type=_batch, default=1, metavar="N|dynamic", help="pictures at a time (1)")
+    add(
+        "--precision",
+        choices=("fp32", "fp16", "bf16"),
+        default="fp32",
+        help="type of products and convolutions; norms, coordinates, boxes and scores stay "
+        "in float32 (fp32)",
+    )
+    add(
+        "--no-mask",
+        action="store_true",
+        help="no padding mask: the graph gets simpler, and pictures have to fill the input",
+    )
+    add("-o", "--output", required=True, type=Path, help="where to write: NAME.onnx")
+    return result
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; 0 on success, 2 on a user's mistake."""
+    args = parser().parse_args(argv)
+    started = time.monotonic()
+
+    def report(line: str) -> None:
+        print(f"[{time.monotonic() - started:6.1f} s] {line}", file=sys.stderr, flush=True)
+
+    try:
+        if not args.weights.is_file():  # known before PyTorch is imported
+            raise UserError(f"no checkpoint at {args.weights}; give an mmdet .pth or .safetensors")
+        from onnx_export.export import ExportConfig, export
+
+        config = ExportConfig(
+            preset=args.preset,
+            weights=args.weights,
+            height=args.height,
+            width=args.width,
+            batch=args.batch,
+            precision=args.precision,
+            mask=not args.no_mask,
+        )
+        for path in export(config, args.output, report):
+            report(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    except UserError as error:
+        print(f"{parser().prog}: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _batch(text: str) -> int | Literal["dynamic"]:
+    return "dynamic" if text == "dynamic" else int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

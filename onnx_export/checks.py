@@ -1,0 +1,86 @@
+"""The test every exported graph has to pass before it is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_export.node import DOMAIN
+
+MIN_OPSET = 17
+"""First opset with LayerNormalization."""
+
+FORBIDDEN_OPS = {
+    "GridSample": "TensorRT miscompiles it (NVIDIA/TensorRT #4813, #4646)",
+    # What a decomposed LayerNorm or GroupNorm is made of; in half precision it overflows.
+    "Pow": "part of a decomposed norm",
+    "ReduceMean": "part of a decomposed norm",
+    "Sqrt": "part of a decomposed norm",
+}
+
+SHAPE_LENGTH = 8
+"""A list of at most so many int64 is taken for a shape; TensorRT has no tensor of more axes."""
+
+
+class GraphError(Exception):
+    """The exported graph breaks the contract: a bug of the exporter, not of its user."""
+
+
+def check_graph(
+    model: onnx.ModelProto, counts: Mapping[str, int], traced_batch: int | None
+) -> None:
+    """Refuse a graph that does not keep the contract.
+
+    Args:
+        model: with its weights inside.
+        counts: how often an op type has to occur.
+        traced_batch: batch that a dynamic graph was traced with, which must appear nowhere; None
+            for a fixed batch.
+
+    Raises:
+        GraphError: naming everything that is wrong.
+    """
+    onnx.checker.check_model(model)
+    problems = [*_structure(model), *_counts(model.graph, counts), *_float64(model.graph)]
+    if traced_batch is not None:
+        problems += _baked_batch(model.graph, traced_batch)
+    if problems:
+        raise GraphError("; ".join(problems))
+
+
+def _structure(model: onnx.ModelProto) -> Iterator[str]:
+    opset = next(o.version for o in model.opset_import if not o.domain)
+    if opset < MIN_OPSET:
+        yield f"opset {opset}, at least {MIN_OPSET} is needed"
+    if model.functions:
+        yield f"functions {[f.name for f in model.functions]}: TensorRT 10.6 takes their bodies"
+    if foreign := {n.domain for n in model.graph.node} - {"", DOMAIN}:
+        yield f"nodes of other domains: {sorted(foreign)}"
+
+
+def _counts(graph: onnx.GraphProto, wanted: Mapping[str, int]) -> Iterator[str]:
+    found = Counter(node.op_type for node in graph.node)
+    for op, reason in FORBIDDEN_OPS.items():
+        if found[op]:
+            yield f"{found[op]} {op} nodes: {reason}"
+    for op, count in wanted.items():
+        if found[op] != count:
+            yield f"{found[op]} {op} nodes instead of {count}"
+
+
+def _float64(graph: onnx.GraphProto) -> Iterator[str]:
+    types = {helper.get_node_attr_value(n, "to") for n in graph.node if n.op_type == "Cast"}
+    types |= {tensor.data_type for tensor in graph.initializer}
+    types |= {value.type.tensor_type.elem_type for value in graph.value_info}
+    if TensorProto.DOUBLE in types:
+        yield "float64 tensors"
+
+
+def _baked_batch(graph: onnx.GraphProto, batch: int) -> Iterator[str]:
+    for tensor in graph.initializer:
+        is_shape = tensor.data_type == TensorProto.INT64 and sum(tensor.dims) <= SHAPE_LENGTH
+        if is_shape and batch in numpy_helper.to_array(tensor):
+            yield f"constant {tensor.name} holds the traced batch {batch}"

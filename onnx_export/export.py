@@ -1,0 +1,166 @@
+"""Checkpoint to ONNX: load, trace, clean up, check, write."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+import onnx_graphsurgeon as gs
+
+from codetr.checkpoint import build_model, read_checkpoint
+from codetr.errors import UserError
+from codetr.layers import GroupNorm, LayerNorm
+from codetr.model import CoDino
+from codetr.presets import PIXEL_MEAN, PIXEL_STD
+from onnx_export.checks import check_graph
+from onnx_export.node import OP_TYPE
+from onnx_export.passes import CLEAN_UP, run_passes
+from onnx_export.precision import Precision
+from onnx_export.reference import write_out_custom_nodes
+from onnx_export.trace import TRACED_BATCH, trace
+
+VERSION = "0.1.0"
+MAX_SIDE = 8192
+METADATA_KEY = "codetr"
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportConfig:
+    """What to export."""
+
+    preset: str
+    """A key of ``codetr.presets.PRESETS``."""
+    weights: Path
+    """mmdet ``.pth`` or ``.safetensors``."""
+    height: int
+    """Pixels of the padded input."""
+    width: int
+    """Pixels of the padded input."""
+    batch: int | Literal["dynamic"] = 1
+    """Pictures at a time."""
+    precision: Precision = "fp32"
+    """Type of products and convolutions."""
+    mask: bool = True
+    """Keep the input ``img_masks``; without it every picture has to fill the input."""
+
+    def __post_init__(self) -> None:
+        for name, side in (("height", self.height), ("width", self.width)):
+            if not 1 <= side <= MAX_SIDE:
+                raise UserError(f"{name} is {side} pixels; choose 1 to {MAX_SIDE}")
+        if self.batch != "dynamic" and self.batch < 1:
+            raise UserError(f"batch is {self.batch}; choose a positive number or 'dynamic'")
+
+
+def export(config: ExportConfig, output: Path, report: Report) -> tuple[Path, Path]:
+    """Write ``output`` (custom node) and beside it ``….ref.onnx`` (plain ONNX).
+
+    Both appear whole at the end, or not at all.
+
+    Args:
+        config: what to export.
+        output: path ending in ``.onnx``.
+        report: called with one line for each step.
+
+    Returns:
+        The two paths.
+
+    Raises:
+        UserError: output, weights or sizes cannot be used.
+        GraphError: the exporter made a graph that breaks the contract.
+    """
+    if output.suffix != ".onnx":
+        raise UserError(f"output is {output}; give a name that ends in .onnx")
+    reference = output.with_suffix(".ref.onnx")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-export-")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {output}: {error.strerror}; choose a folder that can be written"
+        ) from error
+    with folder as temporary:
+        parts = Path(temporary, output.name), Path(temporary, reference.name)
+        _write(config, *parts, report)
+        parts[0].replace(output)
+        parts[1].replace(reference)
+    return output, reference
+
+
+def _write(config: ExportConfig, output: Path, reference: Path, report: Report) -> None:
+    report(f"reading {config.weights}")
+    checkpoint = read_checkpoint(config.weights)
+    model, classes = build_model(config.preset, checkpoint)
+    _require_enough_tokens(config, model)
+    metadata = {
+        "version": VERSION,
+        "preset": config.preset,
+        "precision": config.precision,
+        "height": config.height,
+        "width": config.width,
+        "batch": config.batch,
+        "mask": config.mask,
+        "classes": classes,
+        "weights": checkpoint.name,
+        "weights_sha256": checkpoint.sha256,
+        "preprocess": {"mean": PIXEL_MEAN, "std": PIXEL_STD},
+    }
+    del checkpoint
+    counts = _norms(model)
+    custom_nodes = model.config.encoder_layers + model.config.decoder_layers
+    report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
+    traced = trace(
+        model,
+        size=(config.height, config.width),
+        batch=config.batch,
+        precision=config.precision,
+        mask=config.mask,
+    )
+    del model
+    graph = gs.import_onnx(traced)
+    traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
+
+    run_passes(graph, CLEAN_UP, report)
+    finished = _finish(graph, traced, {**metadata, "role": "plugin"})
+    check_graph(finished, counts | {OP_TYPE: custom_nodes}, traced_batch)
+    onnx.save(finished, output)
+
+    run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
+    finished = _finish(graph, traced, {**metadata, "role": "reference"})
+    check_graph(finished, counts | {OP_TYPE: 0}, traced_batch)
+    onnx.save(finished, reference)
+
+
+def _norms(model: CoDino) -> dict[str, int]:
+    """How many native norms the graph has to have."""
+    modules = list(model.modules())
+    return {
+        "LayerNormalization": sum(isinstance(m, LayerNorm) for m in modules),
+        "InstanceNormalization": sum(isinstance(m, GroupNorm) for m in modules),
+    }
+
+
+def _finish(graph: gs.Graph, traced: onnx.ModelProto, metadata: dict[str, Any]) -> onnx.ModelProto:
+    """The graph as a model with our metadata and no others'."""
+    model = gs.export_onnx(graph)
+    model.ir_version = traced.ir_version
+    model.producer_name, model.producer_version = "codetr onnx_export", VERSION
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+    return model
+
+
+def _require_enough_tokens(config: ExportConfig, model: CoDino) -> None:
+    """The top-k needs as many tokens as there are queries."""
+    strides = (4 * 2**level for level in range(model.config.num_levels))
+    tokens = sum(-(-config.height // s) * -(-config.width // s) for s in strides)
+    if tokens < model.config.num_queries:
+        raise UserError(
+            f"{config.height}x{config.width} gives {tokens} tokens for "
+            f"{model.config.num_queries} queries; choose a larger height or width"
+        )

@@ -1,0 +1,55 @@
+"""Which parts of the network compute in which type. Decided here and nowhere else.
+
+TensorRT builds strongly typed: it keeps the types of the graph. Products and convolutions run in
+the asked type; the islands below stay in float32. Half of them are modules, converted here; the
+others are the ``.float()`` calls inside the network that the last column names.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from codetr.layers import GroupNorm, LayerNorm
+from codetr.model import CoDino
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "fp32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+}
+
+FLOAT32_ISLANDS = {
+    "norms": "statistics of wide sums overflow and cancel; codetr.layers",
+    "positions": "bfloat16 counts to 256 only; codetr.geometry",
+    "reference points": "a rounded coordinate is a wrong pixel; codetr.geometry",
+    "sampling": "locations, softmax and sums inside the attention node; codetr.deform_attn",
+    "proposal scores": "the top-k ranks a great many of them; CoDino.propose",
+    "box refinement": "sums of logits over all layers; codetr.transformer.refine",
+    "class scores and boxes": "ties and pixel coordinates above 1024; CoDino.predict, to_pixels",
+}
+"""Name: why it is in float32, and where in the network that happens."""
+
+_FLOAT32_MODULES = (LayerNorm, GroupNorm)
+
+
+class TypedModel(nn.Module):
+    """The detector with float32 inputs and outputs and ``precision`` inside."""
+
+    def __init__(self, model: CoDino, precision: Precision) -> None:
+        super().__init__()
+        self.dtype = DTYPES[precision]
+        self.model = model.to(self.dtype)
+        for module in self.model.modules():
+            if isinstance(module, _FLOAT32_MODULES):
+                module.float()
+
+    def forward(
+        self, batch_inputs: Tensor, img_masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As :meth:`codetr.model.CoDino.forward`."""
+        return self.model(batch_inputs.to(self.dtype), img_masks)

@@ -1,0 +1,157 @@
+"""What the detector needs of a loaded model, and the choice of the backend by the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import UserError
+
+
+class TensorInfo(NamedTuple):
+    """Type of one input or output, as its file states it."""
+
+    dtype: str
+    """numpy name, e.g. ``float32``."""
+    shape: tuple[int | None, ...]
+    """None where dynamic."""
+
+    def __str__(self) -> str:
+        """E.g. ``float32(?, 3, 1280, 1920)``."""
+        return f"{self.dtype}({', '.join('?' if n is None else str(n) for n in self.shape)})"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMetadata:
+    """What a file says about its model beyond the tensors (written by ``onnx_export``)."""
+
+    preset: str
+    precision: str
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """RGB, of pixels in 0..255."""
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelMetadata:
+        """Parse the value of the metadata entry ``codetr``.
+
+        Raises:
+            ValueError: it is not JSON, or misses an entry.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                preset=data["preset"],
+                precision=data["precision"],
+                classes=tuple(data["classes"]),
+                mean=tuple(map(float, data["preprocess"]["mean"])),
+                std=tuple(map(float, data["preprocess"]["std"])),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"metadata entry 'codetr' is incomplete: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """The file's contract."""
+
+    height: int
+    """Of the input, in pixels."""
+    width: int
+    batch: int | None
+    """Pictures per inference; None: any number."""
+    has_mask: bool
+    """False: the picture fills the input, there is no padding."""
+    metadata: ModelMetadata
+
+    @classmethod
+    def from_tensors(
+        cls,
+        inputs: Mapping[str, TensorInfo],
+        outputs: Mapping[str, TensorInfo],
+        metadata: ModelMetadata,
+    ) -> ModelSpec:
+        """Read the contract off a file's inputs and outputs.
+
+        Raises:
+            ValueError: they are not those of a Co-DETR model; says which were found.
+        """
+        match inputs.get("batch_inputs"):
+            case TensorInfo("float32", (batch, 3, int(height), int(width))):
+                expected = {"batch_inputs": inputs["batch_inputs"]}
+                if has_mask := "img_masks" in inputs:
+                    expected["img_masks"] = TensorInfo("float32", (batch, height, width))
+                if inputs == expected and _is_detector(outputs):
+                    return cls(height, width, batch, has_mask, metadata)
+        found = ", ".join(f"{name} {info}" for name, info in [*inputs.items(), *outputs.items()])
+        raise ValueError(f"its inputs and outputs are {found}")
+
+
+def _is_detector(outputs: Mapping[str, TensorInfo]) -> bool:
+    dtypes_and_ranks = {name: (info.dtype, len(info.shape)) for name, info in outputs.items()}
+    return dtypes_and_ranks == {
+        "boxes": ("float32", 3),
+        "scores": ("float32", 2),
+        "labels": ("int64", 2),
+    }
+
+
+class RawOutputs(NamedTuple):
+    """A model's outputs, before rescaling and NMS."""
+
+    boxes: NDArray[np.float32]
+    """(B, N, 4) x1 y1 x2 y2 in pixels of the input, clipped to the picture."""
+    scores: NDArray[np.float32]
+    """(B, N), highest first."""
+    labels: NDArray[np.int64]
+    """(B, N)."""
+
+
+class Model(Protocol):
+    """A loaded model; whoever opens it closes it."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The file's contract."""
+
+    def infer(
+        self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
+    ) -> RawOutputs:
+        """Run the model on one batch.
+
+        Args:
+            batch_inputs: (B, 3, H, W), normalised RGB; B is ``spec.batch`` if that is fixed.
+            img_masks: (B, H, W), 0 picture, 1 padding; not used if ``spec.has_mask`` is false.
+        """
+
+    def close(self) -> None:
+        """Give back what the model holds; harmless when called again."""
+
+
+def open_model(path: str | Path) -> Model:
+    """Load a model with the backend its file is made for.
+
+    Raises:
+        UserError: there is no such file, no backend runs it, or it is not a Co-DETR model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no model file {path}; give a .onnx file made by onnx_export")
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        from runtime.onnxruntime_backend import OnnxRuntimeModel
+
+        return OnnxRuntimeModel(path)
+    if suffix == ".engine":
+        raise UserError(
+            f"cannot run {path}: engines need the TensorRT backend, which this version does not "
+            f"have; run the reference graph (.ref.onnx) it was built beside"
+        )
+    raise UserError(f"cannot run {path}: its suffix is not .onnx; give a file made by onnx_export")

@@ -1,0 +1,1 @@
+"""The sub-commands of ``python -m runtime``: each module has ``add_parser`` and ``run``."""

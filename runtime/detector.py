@@ -1,0 +1,112 @@
+"""Picture in, detections out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self, overload
+
+import numpy as np
+
+from runtime.backend import open_model
+from runtime.detections import Detections
+from runtime.errors import UserError
+from runtime.images import Image
+from runtime.postprocess import NMS_MODES, Floats, Indices, NmsMode, nms, rescale_boxes
+from runtime.preprocess import prepare_batch
+
+
+class Detector:
+    """A Co-DETR model file, ready to detect; the file decides the backend and all sizes.
+
+    With ONNX Runtime one detector may serve several threads at once.
+
+    Example:
+        >>> with Detector("model.ref.onnx") as detector:
+        ...     confident = detector(read_image("street.jpg")).above(0.3)
+    """
+
+    def __init__(self, path: str | Path, *, nms: NmsMode = "soft", max_batch: int = 1) -> None:
+        """Load the model.
+
+        Args:
+            path: model file, see ``runtime.backend.open_model``.
+            nms: see ``runtime.postprocess.nms``.
+            max_batch: most pictures per inference where the model takes any number. One by
+                default: at 1280 x 1920 in float32 one layer of the encoder alone holds 1.7 GB
+                per picture (204,600 tokens x 2,048 channels).
+
+        Raises:
+            UserError: the file cannot be run, or there is no such NMS.
+        """
+        if nms not in NMS_MODES:
+            raise UserError(f"nms must be one of {', '.join(NMS_MODES)}, got {nms!r}")
+        self._model = open_model(path)
+        self._nms: NmsMode = nms
+        self.batch = self._model.spec.batch or max_batch
+        """Most pictures per inference."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes the model knows."""
+        return self._model.spec.metadata.classes
+
+    @overload
+    def __call__(self, images: Image) -> Detections: ...
+    @overload
+    def __call__(self, images: Sequence[Image]) -> list[Detections]: ...
+    def __call__(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
+        """Detect in one picture or in several.
+
+        Args:
+            images: uint8 RGB (h, w, 3), or a sequence of such arrays of any sizes.
+
+        Returns:
+            Detections in pixels of the picture; for a sequence, a list in the same order.
+
+        Raises:
+            UserError: a picture is not such an array.
+        """
+        if isinstance(images, np.ndarray):
+            return self._detect_batch([images])[0]
+        return [
+            detections
+            for start in range(0, len(images), self.batch)
+            for detections in self._detect_batch(images[start : start + self.batch])
+        ]
+
+    def _detect_batch(self, images: Sequence[Image]) -> list[Detections]:
+        batch = prepare_batch(images, self._model.spec)
+        outputs = self._model.infer(batch.batch_inputs, batch.img_masks)
+        # Not strict: the rows that only fill up a fixed batch have no scale and end the zip.
+        return [
+            self._detections(boxes, scores, labels, scale)
+            for boxes, scores, labels, scale in zip(*outputs, batch.scales, strict=False)
+        ]
+
+    def _detections(
+        self, boxes: Floats, scores: Floats, labels: Indices, scale: tuple[float, float]
+    ) -> Detections:
+        """Outputs of one row, (N, 4), (N,), (N,) -> detections of its picture."""
+        boxes = rescale_boxes(boxes, scale)
+        # Rescaled first: the offsets that keep classes apart in NMS depend on the largest box.
+        kept, scores = nms(boxes, scores, labels, mode=self._nms)
+        return Detections(boxes[kept], scores, labels[kept], self.classes)
+
+    def close(self) -> None:
+        """Give back what the model holds; the detector cannot be used any more."""
+        self._model.close()
+
+    def __enter__(self) -> Self:
+        """Use the detector in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()

@@ -1,0 +1,75 @@
+"""Pictures from and to files: uint8 RGB arrays (h, w, 3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.errors import UserError
+from runtime.files import atomic_output
+
+Image = NDArray[np.uint8]
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def read_image(path: str | Path) -> Image:
+    """Decode a picture as MMDetection's ``LoadImageFromFile`` does with its cv2 backend.
+
+    Grey, RGBA and 16-bit pictures become 8-bit colour, the EXIF orientation is applied.
+
+    Returns:
+        uint8 RGB (h, w, 3).
+
+    Raises:
+        UserError: the file is missing, unreadable, empty, cut short or not a picture.
+    """
+    try:
+        # Not cv2.imread: it fills the missing part of a cut JPEG with grey.
+        encoded = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    except OSError as error:
+        raise UserError(f"cannot read picture {path}: {error.strerror}") from error
+    if not encoded.size:
+        raise UserError(f"cannot read picture {path}: the file is empty")
+    try:
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    except cv2.error as error:  # e.g. more pixels than OpenCV's limit
+        raise UserError(f"cannot decode picture {path}: {error.err}") from error
+    if image is None:
+        raise UserError(
+            f"cannot decode picture {path}: not a picture in a format OpenCV reads, or cut short"
+        )
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write a picture whole or not at all; the suffix chooses the format.
+
+    Args:
+        path: file to write, e.g. ``*.png`` or ``*.jpg``.
+        image: uint8 RGB (h, w, 3).
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    with atomic_output(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
+
+
+def checked_image(image: Image) -> Image:
+    """Return ``image`` if it is what the model's preprocessing takes.
+
+    Raises:
+        UserError: it is not a uint8 array (h, w, 3) with at least one pixel.
+    """
+    if not isinstance(image, np.ndarray):
+        got = type(image).__name__
+    elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        got = f"{image.dtype} {image.shape}"
+    else:
+        return image
+    raise UserError(f"a picture must be a uint8 RGB array (h, w, 3), got {got}")

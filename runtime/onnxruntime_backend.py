@@ -1,0 +1,96 @@
+"""Models in ONNX Runtime on the CPU: the reference, and detection without a GPU."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backend import ModelMetadata, ModelSpec, RawOutputs, TensorInfo
+from runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+_DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
+
+
+class OnnxRuntimeModel:
+    """A ``runtime.backend.Model`` run by ONNX Runtime; may be used by several threads at once."""
+
+    def __init__(self, path: Path) -> None:
+        """Load ``path``.
+
+        Raises:
+            UserError: ONNX Runtime is missing, cannot load the file, or the file holds no
+                Co-DETR reference graph.
+        """
+        self._session: onnxruntime.InferenceSession | None = _session_of(path)
+        self.spec = _spec_of(self._session, path)
+
+    def infer(
+        self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
+    ) -> RawOutputs:
+        """Run one batch; see ``runtime.backend.Model``."""
+        if self._session is None:
+            raise RuntimeError("the model is closed")
+        feeds = {"batch_inputs": batch_inputs}
+        if self.spec.has_mask:
+            feeds["img_masks"] = img_masks
+        return RawOutputs(*self._session.run(list(RawOutputs._fields), feeds))
+
+    def close(self) -> None:
+        """Free the session."""
+        self._session = None
+
+
+def _session_of(path: Path) -> onnxruntime.InferenceSession:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise UserError(
+            f"cannot run {path}: ONNX Runtime is not installed; pip install onnxruntime"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors only
+    # Stated, because by default ONNX Runtime takes every core of the machine, also where this
+    # process may use only some, and logs each thread it cannot pin (microsoft/onnxruntime#8313).
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        reason = str(error).splitlines()[0]
+        if "codetr:" in reason:  # "codetr:CoDetrMSDeformAttn(-1) is not a registered function/op"
+            raise UserError(
+                f"cannot run {path}: it holds the plugin's nodes, which only TensorRT can run; "
+                f"give the reference graph written beside it, {path.with_suffix('.ref.onnx')}"
+            ) from error
+        raise UserError(f"{path} is not a complete ONNX model: {reason}") from error
+
+
+def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
+    try:
+        entries = session.get_modelmeta().custom_metadata_map
+        if "codetr" not in entries:
+            raise ValueError(f"its metadata has no entry 'codetr' (found: {sorted(entries)})")
+        metadata = ModelMetadata.from_json(entries["codetr"])
+        inputs, outputs = _infos(session.get_inputs()), _infos(session.get_outputs())
+        return ModelSpec.from_tensors(inputs, outputs, metadata)
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not a Co-DETR model: {error}; make one with python -m onnx_export"
+        ) from error
+
+
+def _infos(arguments: Iterable[onnxruntime.NodeArg]) -> dict[str, TensorInfo]:
+    return {
+        argument.name: TensorInfo(
+            _DTYPES.get(argument.type, argument.type),
+            tuple(n if isinstance(n, int) else None for n in argument.shape),
+        )
+        for argument in arguments
+    }

@@ -1,0 +1,73 @@
+"""Pictures -> one batch of model input, as the checkpoint was trained and evaluated.
+
+Letters: h, w a picture's size; B, H, W the model input's batch and size; all sizes in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.backend import ModelSpec
+from runtime.images import Image, checked_image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedBatch:
+    """The two inputs of a model, and the way back to the pictures."""
+
+    batch_inputs: NDArray[np.float32]
+    """(B, 3, H, W) RGB, normalised, zero at the right and bottom of each picture."""
+    img_masks: NDArray[np.float32]
+    """(B, H, W), 0 on the picture, 1 on padding."""
+    scales: list[tuple[float, float]]
+    """Per picture: resized width / original width, resized height / original height."""
+
+
+def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
+    """Resize, normalise, then pad.
+
+    The order of mmdet's ``Resize`` and ``DetDataPreprocessor``: padding comes after
+    normalisation, so a padded pixel is 0, the mean colour. The picture keeps its aspect ratio,
+    unless the model has no mask: then it is stretched to H x W, because padding would count
+    as picture.
+
+    Args:
+        images: uint8 RGB (h, w, 3), at most ``spec.batch`` of them. A larger fixed batch is
+            filled up with mean-coloured pictures.
+        spec: the model's sizes and normalisation.
+
+    Raises:
+        UserError: a picture is not such an array.
+    """
+    rows = spec.batch or len(images)
+    batch_inputs = np.zeros((rows, 3, spec.height, spec.width), np.float32)
+    img_masks = np.zeros((rows, spec.height, spec.width), np.float32)
+    mean = np.array(spec.metadata.mean, np.float32).reshape(3, 1, 1)
+    std = np.array(spec.metadata.std, np.float32).reshape(3, 1, 1)
+    scales = []
+    for row, image in enumerate(images):
+        h, w = checked_image(image).shape[:2]
+        new_h, new_w = _fitted_size(h, w, spec) if spec.has_mask else (spec.height, spec.width)
+        resized = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
+        # A view: a large picture is written once, straight into the batch.
+        valid = batch_inputs[row, :, :new_h, :new_w]  # (3, new_h, new_w)
+        np.subtract(resized.transpose(2, 0, 1), mean, out=valid)
+        valid /= std
+        img_masks[row, new_h:] = 1
+        img_masks[row, :, new_w:] = 1
+        scales.append((new_w / w, new_h / h))
+    return PreparedBatch(batch_inputs, img_masks, scales)
+
+
+def _fitted_size(h: int, w: int, spec: ModelSpec) -> tuple[int, int]:
+    """Largest size of the same aspect ratio within H x W, rounded as ``mmcv.rescale_size``.
+
+    mmcv would round a side of an extremely long picture to 0 pixels; here it stays 1.
+    """
+    scale = min(spec.height / h, spec.width / w)
+    return max(1, int(h * scale + 0.5)), max(1, int(w * scale + 0.5))

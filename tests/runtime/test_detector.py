@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from runtime import Detections, Detector, UserError
+from tests.runtime.tiny_model import CLASSES, UNIT_BOXES, expected_scores, save_tiny_model
+
+RGB = (200, 110, 60)  # scores fall from class to class
+
+
+def plain(height, width, rgb=RGB):
+    return np.full((height, width, 3), rgb, np.uint8)
+
+
+def assert_detects(detections, height, width, rgb=RGB):
+    """The tiny model's boxes in the original picture, its scores from normalised RGB."""
+    assert isinstance(detections, Detections)
+    assert detections.classes == CLASSES
+    assert detections.labels.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(detections.scores, expected_scores(rgb), rtol=1e-5)
+    expected = UNIT_BOXES * [width, height, width, height]
+    np.testing.assert_allclose(detections.boxes, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.parametrize("size", [(48, 64), (100, 200), (333, 77), (1, 1), (10000, 100)])
+def test_one_picture(tmp_path, size, mask):
+    with Detector(save_tiny_model(tmp_path / "m.onnx", mask=mask)) as detector:
+        assert_detects(detector(plain(*size)), *size)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 2, 4])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
+def test_lists(tmp_path, batch, count):
+    sizes = [(100, 200), (50, 40), (64, 64), (7, 300), (48, 64)][:count]
+    colours = [(200, 110, 60 - 5 * i) for i in range(count)]
+    with Detector(save_tiny_model(tmp_path / "m.onnx", batch=batch), max_batch=3) as detector:
+        found = detector([plain(*s, c) for s, c in zip(sizes, colours, strict=True)])
+    assert len(found) == count
+    for detections, size, colour in zip(found, sizes, colours, strict=True):
+        assert_detects(detections, *size, colour)
+
+
+def test_batches_are_as_large_as_the_model_allows(tmp_path):
+    for batch, expected in [("batch", 3), (1, 1), (4, 4)]:
+        detector = Detector(save_tiny_model(tmp_path / "m.onnx", batch=batch), max_batch=3)
+        sizes = []
+        infer = detector._model.infer
+        detector._model.infer = lambda x, m, infer=infer, sizes=sizes: (
+            sizes.append(len(x)) or infer(x, m)
+        )
+        detector([plain(8, 8)] * 5)
+        assert detector.batch == expected
+        assert sizes == {3: [3, 2], 1: [1] * 5, 4: [4, 4]}[expected]
+
+
+def test_nms_mode_is_used(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx")
+    image = plain(48, 64, (60, 110, 200))  # scores rise from class to class
+    with Detector(path) as soft, Detector(path, nms="none") as none:
+        assert soft(image).labels.tolist() == [2, 1, 0]
+        assert none(image).labels.tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match="nms must be one of soft, hard, none, got 'fast'"):
+        Detector(path, nms="fast")
+
+
+def test_wrong_pictures(tmp_path):
+    with Detector(save_tiny_model(tmp_path / "m.onnx")) as detector:
+        with pytest.raises(UserError, match=r"got float32 \(4, 4, 3\)"):
+            detector(np.zeros((4, 4, 3), np.float32))
+        with pytest.raises(UserError, match=r"got uint8 \(4, 4\)"):
+            detector([plain(4, 4), plain(4, 4)[..., 0]])
+
+
+def test_closed_at_the_end_of_with(tmp_path):
+    with Detector(save_tiny_model(tmp_path / "m.onnx")) as detector:
+        pass
+    with pytest.raises(RuntimeError, match="closed"):
+        detector(plain(4, 4))

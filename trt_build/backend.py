@@ -1,0 +1,131 @@
+"""The library that builds the engine: TensorRT or TensorRT-RTX, chosen at run time.
+
+Both speak one API; everything else in this package takes the imported module as ``trt`` and uses
+only names that TensorRT 10.6 to 11.x and TensorRT-RTX share, or asks for them with ``hasattr``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from runtime.errors import UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """What must be known about a library before it is imported."""
+
+    name: str
+    """What ``--backend`` takes."""
+    title: str
+    """What messages call it."""
+    module: str
+    """The name it is imported by."""
+    install: str
+    """The command that installs it."""
+    runs_plugins: bool
+    """Whether a plugin node of ours can be built. TensorRT-RTX refuses plugin libraries."""
+    cross_compiles: bool
+    """Whether it builds for GPUs that are not in this machine, given their compute capability."""
+    times_kernels: bool
+    """Whether the builder times kernels on the GPU, so that a timing cache can help. TensorRT-RTX
+    leaves that to the machine that runs the engine; its timing cache calls do nothing since 1.2
+    and only make the builder look for a GPU."""
+
+    def version(self) -> str:
+        """Version of the installed package, read without importing it (an import is slow)."""
+        # Which package holds the module depends on the CUDA version it was installed for.
+        packages = importlib.metadata.packages_distributions().get(self.module, [])
+        return importlib.metadata.version(packages[0]) if packages else "unknown"
+
+    def load(self) -> ModuleType:
+        """Import it.
+
+        Raises:
+            UserError: it is installed, but a library that it needs is missing or does not fit.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except (ImportError, OSError) as error:
+            raise UserError(
+                f"{self.title} is installed but cannot be loaded: {error}; "
+                f"install it again: {self.install}"
+            ) from error
+
+
+BACKENDS = {
+    backend.name: backend
+    for backend in (
+        Backend(
+            name="tensorrt",
+            title="TensorRT",
+            module="tensorrt",
+            install="pip install tensorrt",
+            runs_plugins=True,
+            cross_compiles=False,
+            times_kernels=True,
+        ),
+        Backend(
+            name="tensorrt-rtx",
+            title="TensorRT-RTX",
+            module="tensorrt_rtx",
+            install='pip install -e ".[rtx]"',
+            runs_plugins=False,
+            cross_compiles=True,
+            times_kernels=False,
+        ),
+    )
+}
+
+
+def choose_backend(name: str | None = None) -> Backend:
+    """The backend called ``name``; by default the first one that is installed, TensorRT first.
+
+    Raises:
+        UserError: no such backend, or it is not installed.
+    """
+    if name is not None and name not in BACKENDS:
+        raise UserError(f"no backend is called {name!r}; choose from {', '.join(BACKENDS)}")
+    wanted = [BACKENDS[name]] if name else list(BACKENDS.values())
+    for backend in wanted:
+        spec = importlib.util.find_spec(backend.module)
+        # A folder that happens to be called "tensorrt" has a spec too, but no origin.
+        if spec is not None and spec.origin is not None:
+            return backend
+    titles = " nor ".join(backend.title for backend in wanted)
+    commands = " or ".join(backend.install for backend in reversed(wanted))
+    raise UserError(f"found no {titles}; install it: {commands}")
+
+
+def make_logger(trt: ModuleType, *, verbose: bool = False) -> Any:
+    """A TensorRT logger that prints warnings to stderr and keeps errors in the list ``errors``.
+
+    Errors are kept, not printed: the call that failed says them in its own words.
+    With ``verbose`` everything is printed as it comes.
+    """
+    severities = trt.ILogger.Severity
+    errors = (severities.INTERNAL_ERROR, severities.ERROR)
+
+    class Logger(trt.ILogger):  # type: ignore[name-defined,misc] # known at run time
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in errors:
+                self.errors.append(message)
+            if verbose or severity == severities.WARNING:
+                print(f"{trt.__name__}: {severity.name.lower()}: {message}", file=sys.stderr)
+
+    return Logger()
+
+
+def one_line(message: str) -> str:
+    """A backend's message on one line, less the CUDA error it adds where there is no GPU."""
+    lines = (line.strip() for line in message.splitlines())
+    return " ".join(line for line in lines if line and "::catchCudaError::" not in line)

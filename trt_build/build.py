@@ -1,0 +1,188 @@
+"""ONNX → engine: refuse what cannot work, parse, build, and write the engine with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from runtime.errors import UserError
+from runtime.files import sha256_of
+from trt_build.backend import Backend, make_logger, one_line
+from trt_build.config import add_profile, load_timing_cache, make_config, save_timing_cache
+from trt_build.layers import layers_of_network, layers_of_plan
+from trt_build.machine import describe_gpu, describe_machine
+from trt_build.manifest import (
+    MANIFEST_VERSION,
+    current_manifest,
+    describe_file,
+    manifest_path,
+    write_engine,
+)
+from trt_build.network import batch_profile, describe_io, parse_onnx
+from trt_build.onnx_file import read_onnx
+from trt_build.options import BuildOptions
+from trt_build.progress import make_monitor, run_cancellable, spinner
+
+# What layers put out in an engine of each precision, as the engine inspector calls it.
+_OUTPUT_TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """An engine that lies on disk."""
+
+    manifest: dict[str, Any]
+    """What the file beside it says (see ``trt_build.manifest``)."""
+    reused: bool
+    """True if it was there before, built by the same recipe."""
+
+
+def build_engine(
+    onnx: Path,
+    engine: Path,
+    *,
+    backend: Backend,
+    options: BuildOptions,
+    timing_cache: Path | None = None,
+    force: bool = False,
+    verbose: bool = False,
+) -> BuildResult:
+    """Build an engine and its manifest, unless the same engine is there already.
+
+    Args:
+        onnx: an ONNX file from ``onnx_export``.
+        engine: where the engine goes; its manifest goes beside it.
+        backend: what builds it (see ``trt_build.backend.choose_backend``).
+        options: how to build it.
+        timing_cache: kernel times, read before the build and written back after it. Not one of
+            the options, for it changes how long a build takes and not what is asked for.
+        force: build even if an engine with the same recipe is there.
+        verbose: print all that the backend logs.
+
+    Raises:
+        UserError: a file, an option or a network that cannot be used. Nothing was written.
+        KeyboardInterrupt: the build was cancelled. Nothing was written.
+    """
+    options = options.for_backend(backend)
+    if timing_cache is not None and not backend.times_kernels:
+        raise UserError(
+            f"{backend.title} times no kernels while it builds, so a timing cache has no effect; "
+            "leave --timing-cache out"
+        )
+    _check_paths(onnx, [engine, manifest_path(engine), *([timing_cache] if timing_cache else [])])
+    onnx_sha256 = sha256_of(onnx)
+    recipe = _recipe(onnx_sha256, backend, options)
+    if not force and (manifest := current_manifest(engine, recipe)) is not None:
+        return BuildResult(manifest=manifest, reused=True)
+
+    summary = read_onnx(onnx)
+    if summary.plugin_ops and not backend.runs_plugins:
+        raise UserError(
+            f"{onnx} holds the plugin node {', '.join(summary.plugin_ops)}, which "
+            f"{backend.title} cannot run; give {onnx.with_suffix('.ref.onnx').name}"
+        )
+    trt = backend.load()
+    logger = make_logger(trt, verbose=verbose)
+    start = time.perf_counter()
+    plan, description = _build_plan(trt, logger, onnx, options, timing_cache)
+    seconds = time.perf_counter() - start
+    _check_precision(onnx, summary.model, description["layers"])
+    manifest = {
+        "manifest_version": MANIFEST_VERSION,
+        "engine": describe_file(engine, hashlib.sha256(plan).hexdigest(), plan.nbytes),
+        "onnx": describe_file(onnx, onnx_sha256, onnx.stat().st_size),
+        "recipe": recipe,
+        **description,
+        "build": {"seconds": round(seconds, 3), "machine": describe_machine()},
+        "model": summary.model,
+    }
+    write_engine(engine, plan, manifest)
+    return BuildResult(manifest=manifest, reused=False)
+
+
+def _check_paths(onnx: Path, outputs: list[Path]) -> None:
+    """Refuse before the slow step what would fail after it."""
+    if not onnx.is_file():
+        raise UserError(
+            f"{onnx} is {'a folder' if onnx.is_dir() else 'not there'}; give an ONNX file"
+        )
+    for output in outputs:
+        if output.resolve() == onnx.resolve():
+            raise UserError(
+                f"{output} would overwrite the ONNX it is built from; choose another -o"
+            )
+        if output.is_dir():
+            raise UserError(f"cannot write {output}: it is a folder; give a file name")
+        folder = next(parent for parent in output.absolute().parents if parent.exists())
+        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(f"cannot write {output}: {folder} is not a folder that can be written")
+
+
+def _recipe(onnx_sha256: str, backend: Backend, options: BuildOptions) -> dict[str, Any]:
+    """All that decides what is built; an engine with an equal recipe is as good as a new one.
+
+    Raises:
+        UserError: the backend needs a GPU and there is none.
+    """
+    gpu = None
+    if not backend.cross_compiles:
+        # Asked before the library is: TensorRT 10.6 aborts the process where there is no GPU.
+        found, reason = describe_gpu()
+        if found is None:
+            raise UserError(
+                f"{backend.title} builds on the GPU that runs the engine ({reason}); "
+                "use --backend tensorrt-rtx"
+            )
+        gpu = found["name"]
+    return {
+        "onnx_sha256": onnx_sha256,
+        "plugin_sha256": None,
+        "backend": backend.name,
+        "backend_version": backend.version(),
+        "gpu": gpu,
+        "options": options.to_json(),
+    }
+
+
+def _build_plan(
+    trt: ModuleType, logger: Any, onnx: Path, options: BuildOptions, timing_cache: Path | None
+) -> tuple[Any, dict[str, Any]]:
+    """Build the serialised engine; returns it with the manifest's ``io`` and ``layers``."""
+    builder = trt.Builder(logger)
+    config = make_config(trt, builder, options)
+    with spinner(f"building {onnx.name} with {trt.__name__} {trt.__version__}") as on_phase:
+        on_phase("parsing")
+        network, _parser = parse_onnx(trt, builder, logger, onnx)
+        profile = batch_profile(network, options.batch)
+        add_profile(builder, config, profile)
+        cache = load_timing_cache(config, timing_cache) if timing_cache else None
+        config.progress_monitor = monitor = make_monitor(trt, on_phase)
+        plan = run_cancellable(
+            lambda: builder.build_serialized_network(network, config),
+            cancel=lambda: setattr(monitor, "cancelled", True),
+        )
+    errors = [one_line(message) for message in logger.errors]
+    if plan is None:
+        raise UserError(f"{trt.__name__} could not build {onnx}: {'; '.join(errors)}")
+    for error in errors:  # the backend complained and yet went on
+        print(f"{trt.__name__}: warning: {error}", file=sys.stderr)
+    if timing_cache is not None:
+        save_timing_cache(cache, timing_cache)
+    layers = layers_of_plan(trt, logger, plan) or layers_of_network(network)
+    return plan, {"io": describe_io(network, profile), "layers": layers}
+
+
+def _check_precision(onnx: Path, model: dict[str, Any], layers: dict[str, Any]) -> None:
+    """Refuse an engine in which the precision that the ONNX was exported for is not to be found."""
+    precision = model.get("precision")
+    if precision in _OUTPUT_TYPES and _OUTPUT_TYPES[precision] not in layers["output_types"]:
+        raise UserError(
+            f"{onnx} was exported for {precision}, but no layer of the engine computes in it "
+            f"({layers['source']}: {layers['output_types']}); export it again"
+        )

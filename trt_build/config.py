@@ -1,0 +1,71 @@
+"""Turns ``BuildOptions`` into a TensorRT builder configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from runtime.errors import UserError
+from runtime.files import atomic_output
+from trt_build.network import BatchProfile
+from trt_build.options import BuildOptions
+
+_GIB = 1 << 30
+
+
+def make_config(trt: ModuleType, builder: Any, options: BuildOptions) -> Any:
+    """A builder configuration with these options.
+
+    Raises:
+        UserError: a compute capability that this version does not build for.
+    """
+    config = builder.create_builder_config()
+    # The engine inspector tells layer types and precisions only of engines built like this.
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if options.workspace_gib is not None:
+        limit = int(options.workspace_gib * _GIB)
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
+    if options.optimization_level is not None:
+        config.builder_optimization_level = options.optimization_level
+    if options.compute_capabilities:
+        _set_compute_capabilities(trt, config, options.compute_capabilities)
+    return config
+
+
+def add_profile(builder: Any, config: Any, profile: BatchProfile) -> None:
+    """Tell the builder which shapes the inputs may take; nothing to tell if they are fixed."""
+    if profile:
+        optimization_profile = builder.create_optimization_profile()
+        for name, shapes in profile.items():
+            optimization_profile.set_shape(name, *shapes)
+        config.add_optimization_profile(optimization_profile)
+
+
+def load_timing_cache(config: Any, path: Path) -> Any:
+    """Let the builder use the kernel times in a file; an empty cache if there is no file yet."""
+    cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+    config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def save_timing_cache(cache: Any, path: Path) -> None:
+    """Write the cache back, with what the build added to it."""
+    with atomic_output(path) as file:
+        file.write_bytes(cache.serialize())
+
+
+def _set_compute_capabilities(trt: ModuleType, config: Any, capabilities: tuple[str, ...]) -> None:
+    """``("8.9",)`` → ``[trt.ComputeCapability.SM89]``."""
+    members = trt.ComputeCapability.__members__
+    # SM75 is 7.5, SM120 is 12.0. NONE and CURRENT are members too.
+    supported = {f"{name[2:-1]}.{name[-1]}": m for name, m in members.items() if name[2:].isdigit()}
+    unknown = [capability for capability in capabilities if capability not in supported]
+    if unknown:
+        raise UserError(
+            f"{trt.__name__} {trt.__version__} does not build for compute capability "
+            f"{', '.join(unknown)}; choose from {', '.join(supported)}"
+        )
+    config.num_compute_capabilities = len(capabilities)
+    for index, capability in enumerate(capabilities):
+        config.set_compute_capability(supported[capability], index)

@@ -1,0 +1,75 @@
+"""Facts about this machine that help to build the same engine again."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+def describe_machine() -> dict[str, Any]:
+    """Operating system, processor, Python, and the GPU (null with a reason if there is none)."""
+    gpu, reason = describe_gpu()
+    return {
+        "os": platform.platform(),
+        "cpu": _processor(),
+        "cpu_count": os.cpu_count(),
+        "python": platform.python_version(),
+        "gpu": gpu,
+        "no_gpu_because": reason,
+    }
+
+
+def describe_gpu() -> tuple[dict[str, Any] | None, str | None]:
+    """The GPU that CUDA uses first: ``{name, compute_capability, driver, cuda}``.
+
+    Returns:
+        The GPU and None, or None and the reason why there is none.
+    """
+    command = [
+        "nvidia-smi",
+        "--query-gpu=name,compute_cap,driver_version",
+        "--format=csv,noheader",
+    ]
+    # CUDA counts only the visible GPUs, nvidia-smi counts all.
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        command.append(f"--id={visible.split(',')[0]}")
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except FileNotFoundError:
+        return None, "nvidia-smi is not installed: no NVIDIA driver here"
+    except (subprocess.SubprocessError, OSError) as error:
+        return None, f"nvidia-smi failed: {error}"
+    fields = [field.strip() for field in done.stdout.partition("\n")[0].split(",")]
+    if len(fields) != 3:  # it says so in words, and some versions call that a success
+        return None, f"nvidia-smi found no GPU: {fields[0]}"
+    name, compute_capability, driver = fields
+    return {
+        "name": name,
+        "compute_capability": compute_capability,
+        "driver": driver,
+        "cuda": _cuda_of_driver(),
+    }, None
+
+
+def _cuda_of_driver() -> str | None:
+    """The newest CUDA version that the driver speaks: "13.0"."""
+    version = ctypes.c_int()
+    try:
+        ctypes.CDLL("libcuda.so.1").cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
+def _processor() -> str:
+    """The processor's name; ``platform.processor()`` is empty on most Linux systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

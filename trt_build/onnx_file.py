@@ -1,0 +1,82 @@
+"""Reads from an ONNX file what must be known before TensorRT's parser sees it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from runtime.errors import UserError
+
+PLUGIN_DOMAIN = "codetr"
+_METADATA_KEY = "codetr"
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxSummary:
+    """What an exported ONNX says about itself."""
+
+    model: dict[str, Any]
+    """The JSON object that ``onnx_export`` left in the metadata."""
+    plugin_ops: tuple[str, ...]
+    """Operator types of our domain, which only TensorRT with our plugin builds; sorted."""
+
+
+def read_onnx(path: Path) -> OnnxSummary:
+    """Check that a file is an ONNX model of ours, and summarise it.
+
+    TensorRT's parsers take an empty file, and some that are no ONNX at all, for a model without
+    nodes; so the file is read here first. The copy in memory is gone when this returns.
+
+    Raises:
+        UserError: not a file, not a whole ONNX model, weights in other files, or no metadata
+            from ``onnx_export``.
+    """
+    model = _load(path)
+    if not model.graph.node or not model.graph.output:
+        raise UserError(f"{path} holds no ONNX graph (empty or not an ONNX file); export it again")
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        # The hash of this one file would say nothing about the weights.
+        raise UserError(f"{path} keeps its weights in other files; export it as one file")
+    return OnnxSummary(
+        model=_metadata(path, {prop.key: prop.value for prop in model.metadata_props}),
+        plugin_ops=tuple(
+            sorted({n.op_type for n in model.graph.node if n.domain == PLUGIN_DOMAIN})
+        ),
+    )
+
+
+def _load(path: Path) -> Any:
+    """An ``onnx.ModelProto`` without its external data."""
+    missing = [name for name in ("polygraphy", "onnx") if find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} must be there to read ONNX files; "
+            f"install: pip install {' '.join(missing)}"
+        )
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from polygraphy.backend.onnx import onnx_from_path
+    from polygraphy.logger import G_LOGGER
+
+    try:
+        with G_LOGGER.verbosity(G_LOGGER.ERROR):  # it would print to stdout
+            return onnx_from_path(str(path), ignore_external_data=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except DecodeError as error:
+        raise UserError(f"{path} is not a whole ONNX model; export or copy it again") from error
+
+
+def _metadata(path: Path, properties: dict[str, str]) -> dict[str, Any]:
+    try:
+        model = json.loads(properties[_METADATA_KEY])
+    except (KeyError, ValueError):
+        model = None
+    if not isinstance(model, dict):
+        raise UserError(
+            f"{path} has no usable metadata entry {_METADATA_KEY!r}, so it does not come from "
+            "this project's exporter; make it with python -m onnx_export"
+        )
+    return model

@@ -1,0 +1,92 @@
+"""What the commands print about an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from trt_build.build import BuildResult
+
+
+def summary_line(engine: Path, title: str, result: BuildResult) -> str:
+    """What a build says when it is done."""
+    recipe = result.manifest["recipe"]
+    backend = f"{title} {recipe['backend_version']}"
+    if result.reused:
+        return f"{engine} is up to date (same ONNX, options and {backend}); --force builds it anew"
+    layers, seconds = result.manifest["layers"], result.manifest["build"]["seconds"]
+    return (
+        f"{engine}: {decimal(result.manifest['engine']['bytes'])}, built for {_target(recipe)} by "
+        f"{backend} in {seconds:.1f} s; layer outputs ({layers['source']}): "
+        f"{_counts(layers['output_types'])}"
+    )
+
+
+def print_tables(engine: Path, description: dict[str, Any]) -> None:
+    """Print what ``inspect_engine`` found, for people."""
+    recipe, layers, model = description["recipe"], description["layers"], description["model"]
+    build, onnx = description["build"], description["onnx"]
+    options = {k: v for k, v in recipe["options"].items() if k != "compute_capabilities"}
+    _print_table(
+        str(engine),
+        (),
+        [
+            ("model", " ".join(str(model[k]) for k in ("preset", "precision") if k in model)),
+            ("built by", f"{recipe['backend']} {recipe['backend_version']}"),
+            ("built for", _target(recipe)),
+            ("built in", f"{build['seconds']:.1f} s on {build['machine']['cpu']}"),
+            ("engine", decimal(description["engine"]["bytes"])),
+            ("ONNX", f"{onnx['file']}, {decimal(onnx['bytes'])}"),
+            *((key, str(value)) for key, value in options.items() if value is not None),
+        ],
+    )
+    _print_table(
+        "inputs and outputs",
+        ("name", "", "type", "shape", "batch"),
+        [
+            (t["name"], t["mode"], t["dtype"], _shape(t["shape"]), _batch(t))
+            for t in description["io"]
+        ],
+    )
+    _print_table(
+        f"{layers['count']} layers, from the {layers['source']}",
+        ("type", "count"),
+        [(name, str(count)) for name, count in layers["by_type"].items()],
+    )
+    print(f"layer outputs: {_counts(layers['output_types'])}")
+    if description["layers_note"]:
+        print(f"layers are as the manifest has them: {description['layers_note']}")
+
+
+def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(*columns, box=SIMPLE_HEAD, show_header=bool(columns))
+    for row in rows:
+        # Names come from the ONNX: what looks like rich's markup in them is none.
+        table.add_row(*map(escape, row))
+    print(title)
+    Console().print(table)
+
+
+def _target(recipe: dict[str, Any]) -> str:
+    capabilities = recipe["options"]["compute_capabilities"]
+    return recipe["gpu"] or f"compute capability {', '.join(capabilities)}"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return " x ".join("B" if size == -1 else str(size) for size in shape)
+
+
+def _batch(tensor: dict[str, Any]) -> str:
+    """Smallest, most common and largest batch of an input: ``1, 1, 8``."""
+    return ", ".join(str(shape[0]) for shape in (tensor["profile"] or {}).values())
