@@ -5,6 +5,7 @@ Both hold the original's parameter names; ``codetr.original_names`` knows them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import pickle
@@ -61,7 +62,7 @@ class StateMismatchError(UserError):
         if architectures[0] != architectures[1]:
             reason = f": it holds {architectures[0]}, not {architectures[1]}"
         lists = (
-            f"{len(keys)} {kind}: {', '.join(keys[:LISTED])}{', …' if len(keys) > LISTED else ''}"
+            f"{len(keys)} {kind}: {_listed(keys)}"
             for kind in ("missing", "unexpected", "misshapen")
             if (keys := getattr(self, kind))
         )
@@ -123,17 +124,43 @@ def load_original(model: CoDino, state: dict[str, Tensor], name: str = "state di
 
     Raises:
         StateMismatchError: naming every missing, unexpected or misshapen key.
+        UserError: a tensor holds NaN or infinity.
     """
     expected = expected_shapes(model)
-    dropped: dict[str, tuple[int, ...]] = {}
-    for part in training_only_shapes(model.config):
-        if part.keys() & state.keys():
+    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    dropped = match_shapes(name, found, expected, training_only_shapes(model.config))
+    # Training that diverged; found here, because detections say nothing about it.
+    broken = [key for key in expected if not state[key].float().isfinite().all()]
+    if broken:
+        raise UserError(f"{name} holds NaN or infinity in {_listed(broken)}; take an earlier epoch")
+    model.load_state_dict(from_original(model, state))
+    return dropped
+
+
+def match_shapes(
+    name: str, found: dict[str, Shape], expected: dict[str, Shape], optional: list[dict[str, Shape]]
+) -> list[str]:
+    """Compare what a state dict holds with what it has to hold.
+
+    Args:
+        name: what to call the state dict in an error.
+        found: its shapes.
+        expected: those that have to be there.
+        optional: parts that are there whole or not at all.
+
+    Returns:
+        Keys of the optional parts that are there.
+
+    Raises:
+        StateMismatchError: naming every missing, unexpected or misshapen key.
+    """
+    dropped: dict[str, Shape] = {}
+    for part in optional:
+        if part.keys() & found.keys():
             dropped |= part
     wanted = expected | dropped
-    found = {key: tuple(tensor.shape) for key, tensor in state.items()}
     if found != wanted:
         raise StateMismatchError(name, found, wanted)
-    model.load_state_dict(from_original(model, state))
     return list(dropped)
 
 
@@ -143,19 +170,32 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | 
     with safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    classes = json.loads(metadata["classes"]) if "classes" in metadata else None
+    classes: Any = metadata.get("classes", "null")  # JSON
+    with contextlib.suppress(ValueError):  # _class_names says what it is instead
+        classes = json.loads(classes)
     return state, _class_names(path, classes)
 
 
 def _read_pth(path: Path) -> tuple[dict[str, Tensor], tuple[str, ...] | None]:
     content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get("state_dict", content) if isinstance(content, dict) else None
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path} holds no state dict of tensors; give an mmdet checkpoint")
-    meta: dict[str, Any] = content.get("meta", {})
-    # MMDetection 3 and 2 in turn.
-    classes = meta.get("dataset_meta", {}).get("classes") or meta.get("CLASSES")
-    return dict(state), _class_names(path, classes)
+    match content:
+        case {"state_dict": dict(state)} | dict(state) if state and all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+        ):
+            return state, _class_names(path, _classes_of(content.get("meta")))
+    raise UserError(f"{path} holds no state dict of tensors; give an mmdet checkpoint")
+
+
+def _classes_of(meta: Any) -> Any:
+    """Class names as MMDetection 3, its release candidates and MMDetection 2 store them."""
+    match meta:
+        case (
+            {"dataset_meta": {"classes": classes}}
+            | {"dataset_meta": {"CLASSES": classes}}
+            | {"CLASSES": classes}
+        ):
+            return classes
+    return None
 
 
 def _class_names(path: Path, classes: Any) -> tuple[str, ...] | None:
@@ -164,6 +204,10 @@ def _class_names(path: Path, classes: Any) -> tuple[str, ...] | None:
     if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
         raise UserError(f"{path} holds class names that are not a list of strings: {classes!r:.80}")
     return tuple(classes)
+
+
+def _listed(keys: list[str]) -> str:
+    return ", ".join(keys[:LISTED]) + (", …" if len(keys) > LISTED else "")
 
 
 def _explain_pickle(path: Path, error: pickle.UnpicklingError) -> str:

@@ -39,7 +39,7 @@ class PatchMerging(nn.Module):
     """2x2 neighbours to one token of twice the channels.
 
     The merged channels are ordered (row, column, channel), so that merging only moves whole
-    tokens; ``codetr.checkpoint`` reorders the original's (channel, row, column) weights.
+    tokens; ``codetr.original_names`` reorders the original's (channel, row, column) weights.
     """
 
     def __init__(self, channels: int) -> None:

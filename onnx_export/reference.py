@@ -29,6 +29,7 @@ def write_out_custom_nodes(graph: gs.Graph) -> str:
     for node in nodes:
         PlainSampling(graph, node).write()
         node.outputs.clear()
+    graph.import_domains = None  # found anew from the nodes
     graph.cleanup().toposort()
     return f"{len(nodes)} custom nodes written out"
 

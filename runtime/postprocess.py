@@ -19,7 +19,7 @@ def rescale_boxes(boxes: Floats, scale: tuple[float, float]) -> Floats:
 
     Args:
         boxes: float32 x1 y1 x2 y2.
-        scale: ``PreparedImage.scale``, input pixels per original pixel in x and y.
+        scale: an entry of ``PreparedBatch.scales``: input pixels per original pixel in x and y.
     """
     factors: Floats = np.array(scale * 2, np.float32)  # x y x y
     return boxes / factors

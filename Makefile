@@ -1,0 +1,48 @@
+# make demo   install everything, export, build a TensorRT-RTX engine, detect: no GPU needed
+# make test   install everything and run the tests that need no GPU
+# make lint   style and types
+.PHONY: demo test lint clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+DEMO_SIZE := --height 384 --width 512
+
+demo: demo/model.engine demo/out/detections.json
+	@$(BIN)/python -m trt_build inspect demo/model.engine
+	@echo
+	@echo "picture with detections: demo/out/picture.png"
+	@echo "detections as JSON:      demo/out/detections.json"
+	@echo "TensorRT-RTX engine:     demo/model.engine (runs on RTX cards; built here without one)"
+	@echo "The weights are synthetic until a trained model ships: the boxes mean nothing yet."
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv demo
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) -m venv .venv || { echo "no venv: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "installing (PyTorch is large: some minutes, about 6 GB on disk)"
+	$(BIN)/python -m pip install --quiet --editable ".[export,rtx,onnxruntime,test,lint]"
+	touch $@
+
+demo/weights.safetensors: $(INSTALLED)
+	$(BIN)/python -m tests.demo_inputs demo
+
+demo/model.ref.onnx: demo/weights.safetensors
+	$(BIN)/python -m onnx_export --preset co_dino_swin_tiny --weights $< $(DEMO_SIZE) \
+	    -o demo/model.onnx
+
+demo/model.engine: demo/model.ref.onnx
+	$(BIN)/python -m trt_build $< -o $@ --backend tensorrt-rtx
+
+demo/out/detections.json: demo/model.ref.onnx
+	$(BIN)/python -m runtime detect $< demo/picture.png -o demo/out --score-threshold 0.6

@@ -1,0 +1,79 @@
+"""What the graph test refuses, by one small graph each."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_export.checks import GraphError, check_graph
+from onnx_export.node import DOMAIN, OP_TYPE, register_schema
+
+
+def model_of(*nodes: onnx.NodeProto, opset: int = 20, **constants: np.ndarray) -> onnx.ModelProto:
+    register_schema()
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 4])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+RELU = helper.make_node("Relu", ["x"], ["y"])
+
+
+def test_a_good_graph_passes():
+    check_graph(model_of(RELU), {"Relu": 1, OP_TYPE: 0}, traced_batch=67)
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        (model_of(helper.make_node("Sqrt", ["x"], ["y"])), "1 Sqrt nodes"),
+        (model_of(helper.make_node("ReduceMean", ["x"], ["y"])), "1 ReduceMean nodes"),
+        (model_of(helper.make_node("Pow", ["x", "x"], ["y"])), "1 Pow nodes"),
+        (model_of(helper.make_node("Neg", ["x"], ["y"])), "0 Relu nodes instead of 1"),
+        (
+            model_of(
+                helper.make_node("Cast", ["x"], ["d"], to=TensorProto.DOUBLE),
+                helper.make_node("Cast", ["d"], ["y"], to=TensorProto.FLOAT),
+            ),
+            "float64",
+        ),
+        (
+            model_of(
+                helper.make_node("Reshape", ["x", "shape"], ["r"]),
+                helper.make_node("Relu", ["r"], ["y"]),
+                shape=np.array([67, 4]),
+            ),
+            "constant shape holds the traced batch 67",
+        ),
+        (model_of(RELU, opset=16), "opset 16"),
+    ],
+)
+def test_a_bad_graph_is_refused(model, complaint):
+    with pytest.raises(GraphError, match=complaint):
+        check_graph(model, {"Relu": 1}, traced_batch=67)
+
+
+def test_grid_sample_is_refused():
+    node = helper.make_node("GridSample", ["x", "g"], ["y"])
+    model = model_of(node, g=np.zeros((1, 2, 2, 2), np.float32))
+    model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 4
+    model.graph.input[0].type.tensor_type.shape.dim.add().dim_value = 4
+    with pytest.raises(GraphError, match="GridSample"):
+        check_graph(model, {}, traced_batch=None)
+
+
+def test_functions_are_refused():
+    model = model_of(helper.make_node("Twice", ["x"], ["y"], domain=DOMAIN))
+    body = [helper.make_node("Add", ["a", "a"], ["b"])]
+    opsets = [helper.make_opsetid("", 20)]
+    model.functions.append(helper.make_function(DOMAIN, "Twice", ["a"], ["b"], body, opsets))
+    with pytest.raises(GraphError, match="functions"):
+        check_graph(model, {}, traced_batch=None)
