@@ -61,7 +61,7 @@ def expected_shapes(model: CoDino) -> dict[str, Shape]:
 
 
 def from_original(model: CoDino, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The model's state dict from the original's, floating tensors as float32."""
+    """The model's state dict from the original's; types stay as they are."""
     converted = {}
     for name in model.state_dict():
         tensors = [state[key] for key in _original_names(name)]
@@ -69,7 +69,7 @@ def from_original(model: CoDino, state: Mapping[str, Tensor]) -> dict[str, Tenso
         if re.match(r"backbone\.stages\.\d+\.downsample\.", name):
             # nn.Unfold's (channel, row, column) to (row, column, channel).
             tensor = tensor.unflatten(-1, (-1, 4)).transpose(-2, -1).flatten(-2)
-        converted[name] = tensor.float() if tensor.is_floating_point() else tensor
+        converted[name] = tensor
     return converted
 
 

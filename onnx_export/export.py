@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any, Literal
 import onnx
 import onnx_graphsurgeon as gs
 
-from codetr.checkpoint import build_model, read_checkpoint
+from codetr.checkpoint import Checkpoint, build_model, read_checkpoint
 from codetr.errors import UserError
 from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
+from codetr.original_names import expected_shapes
 from codetr.presets import PIXEL_MEAN, PIXEL_STD
 from onnx_export.checks import check_graph
 from onnx_export.node import OP_TYPE
@@ -97,6 +99,7 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     report(f"reading {config.weights}")
     checkpoint = read_checkpoint(config.weights)
     model, classes = build_model(config.preset, checkpoint)
+    report(_describe_dropped(checkpoint, model))
     _require_enough_tokens(config, model)
     metadata = {
         "version": VERSION,
@@ -135,6 +138,14 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     finished = _finish(graph, traced, {**metadata, "role": "reference"})
     check_graph(finished, counts | {OP_TYPE: 0}, traced_batch)
     onnx.save(finished, reference)
+
+
+def _describe_dropped(checkpoint: Checkpoint, model: CoDino) -> str:
+    """Name the parts of the checkpoint that only training uses."""
+    dropped = sorted(checkpoint.state.keys() - expected_shapes(model).keys())
+    parts = Counter(key.split(".")[0] for key in dropped)
+    listed = ", ".join(f"{count} of {part}" for part, count in parts.items())
+    return f"dropped {len(dropped)} tensors that only training uses: {listed or 'none'}"
 
 
 def _norms(model: CoDino) -> dict[str, int]:

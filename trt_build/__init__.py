@@ -14,8 +14,6 @@ _MODULES = {
     "build_engine": "build",
     "choose_backend": "backend",
     "inspect_engine": "inspection",
-    "manifest_path": "manifest",
-    "read_manifest": "manifest",
 }
 __all__ = list(_MODULES)
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-import sys
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 from runtime.errors import UserError
 
@@ -100,32 +98,3 @@ def choose_backend(name: str | None = None) -> Backend:
     titles = " nor ".join(backend.title for backend in wanted)
     commands = " or ".join(backend.install for backend in reversed(wanted))
     raise UserError(f"found no {titles}; install it: {commands}")
-
-
-def make_logger(trt: ModuleType, *, verbose: bool = False) -> Any:
-    """A TensorRT logger that prints warnings to stderr and keeps errors in the list ``errors``.
-
-    Errors are kept, not printed: the call that failed says them in its own words.
-    With ``verbose`` everything is printed as it comes.
-    """
-    severities = trt.ILogger.Severity
-    errors = (severities.INTERNAL_ERROR, severities.ERROR)
-
-    class Logger(trt.ILogger):  # type: ignore[name-defined,misc] # known at run time
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in errors:
-                self.errors.append(message)
-            if verbose or severity == severities.WARNING:
-                print(f"{trt.__name__}: {severity.name.lower()}: {message}", file=sys.stderr)
-
-    return Logger()
-
-
-def one_line(message: str) -> str:
-    """A backend's message on one line, less the CUDA error it adds where there is no GPU."""
-    lines = (line.strip() for line in message.splitlines())
-    return " ".join(line for line in lines if line and "::catchCudaError::" not in line)

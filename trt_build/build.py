@@ -13,17 +13,13 @@ from typing import Any
 
 from runtime.errors import UserError
 from runtime.files import sha256_of
-from trt_build.backend import Backend, make_logger, one_line
+from runtime.manifest import MANIFEST_VERSION, manifest_path
+from runtime.tensorrt_log import make_logger, one_line
+from trt_build.backend import Backend
 from trt_build.config import add_profile, load_timing_cache, make_config, save_timing_cache
 from trt_build.layers import layers_of_network, layers_of_plan
 from trt_build.machine import describe_gpu, describe_machine
-from trt_build.manifest import (
-    MANIFEST_VERSION,
-    current_manifest,
-    describe_file,
-    manifest_path,
-    write_engine,
-)
+from trt_build.manifest import current_manifest, describe_file, write_engine
 from trt_build.network import batch_profile, describe_io, parse_onnx
 from trt_build.onnx_file import read_onnx
 from trt_build.options import BuildOptions

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
-from trt_build.backend import BACKENDS, choose_backend, make_logger, one_line
+from runtime.manifest import read_manifest
+from runtime.tensorrt_log import make_logger, one_line
+from trt_build.backend import BACKENDS, choose_backend
 from trt_build.layers import layers_of_plan
 from trt_build.machine import describe_gpu
-from trt_build.manifest import read_manifest
 
 _ENGINE_MAGICS = (b"ftrt", b"vtrt")  # TensorRT, TensorRT-RTX
 # How files begin that are taken for engines by mistake.

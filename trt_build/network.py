@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from runtime.errors import UserError
-from trt_build.backend import one_line
+from runtime.tensorrt_log import one_line
 from trt_build.layers import array_type
 
 # One image at a time is what most users run; 8 is room for offline use at little cost.

@@ -99,10 +99,11 @@ def test_files_hold_no_path_of_the_exporting_machine(files):
     assert root not in files.plugin.read_bytes()
 
 
-def test_every_pass_reports(files):
+def test_every_step_is_reported(files):
+    assert "dropped 13 tensors that only training uses: 13 of query_head" in files.report
     passes = ["fold_constants", "remove_cast_pairs", "remove_dead_ends", "name_tensors"]
-    reported = [line.partition(":")[0] for line in files.report if ":" in line]
-    assert reported == [*passes, "write_out_custom_nodes", *passes]
+    words = [line.partition(":")[0] for line in files.report]
+    assert words[-9:] == [*passes, "write_out_custom_nodes", *passes]
 
 
 def test_no_mask_input_and_less_to_do(exported, files):

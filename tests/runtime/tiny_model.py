@@ -92,7 +92,12 @@ def save_tiny_model(path, *, height=48, width=64, batch="batch", mask=True, entr
 def save_plugin_model(path):
     """Write a model with a node of the plugin, as ``model.onnx`` has."""
     text = """<ir_version: 10, opset_import: ["": 17, "codetr": 1]>
-    plugin (float[1] x) => (float[1] y) { y = codetr.CoDetrMSDeformAttn(x) }"""
+    plugin (float[1,9,8] value, float[1,4,18] sampling, float[1,4,2] reference,
+            int32[1,2] level_sizes, int32[1,1,2] valid_sizes) => (float[1,4,8] output) {
+        output = codetr.CoDetrMSDeformAttn
+            <num_heads = 2, num_points = 3, plugin_version = "1", plugin_namespace = "">
+            (value, sampling, reference, level_sizes, valid_sizes)
+    }"""
     return _save(path, text, metadata())
 
 

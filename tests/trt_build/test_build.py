@@ -6,8 +6,9 @@ import json
 import pytest
 
 from runtime.errors import UserError
+from runtime.manifest import manifest_path, read_manifest
 from tests.trt_build.tiny_models import CHANNELS, METADATA, SIZE, save_conv, save_model
-from trt_build import BuildOptions, build_engine, choose_backend, manifest_path, read_manifest
+from trt_build import BuildOptions, build_engine, choose_backend
 
 RTX = choose_backend("tensorrt-rtx")
 

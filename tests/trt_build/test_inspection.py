@@ -5,8 +5,9 @@ import json
 import pytest
 
 from runtime.errors import UserError
+from runtime.manifest import manifest_path
 from tests.trt_build.tiny_models import save_conv
-from trt_build import BuildOptions, build_engine, choose_backend, inspect_engine, manifest_path
+from trt_build import BuildOptions, build_engine, choose_backend, inspect_engine
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import itertools
 import pytest
 from onnx import TensorProto, helper
 
-from tests.trt_build.processes import run_python
+from tests.processes import run_python
 from tests.trt_build.tiny_models import save_model
 from trt_build.cli import main
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from trt_build.backend import choose_backend, make_logger
+from runtime.tensorrt_log import make_logger
+from trt_build.backend import choose_backend
 from trt_build.config import load_timing_cache, make_config, save_timing_cache
 from trt_build.options import BuildOptions
 
