@@ -56,7 +56,7 @@ def _load(path: Path) -> Any:
             f"{' and '.join(missing)} must be there to read ONNX files; "
             f"install: pip install {' '.join(missing)}"
         )
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from google.protobuf.message import DecodeError
     from polygraphy.backend.onnx import onnx_from_path
     from polygraphy.logger import G_LOGGER
 
