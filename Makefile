@@ -4,6 +4,7 @@
 .PHONY: demo test lint clean
 
 PYTHON ?= python3
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DEMO_SIZE := --height 384 --width 512

@@ -44,7 +44,8 @@ def check_graph(
         GraphError: naming everything that is wrong.
     """
     onnx.checker.check_model(model)
-    problems = [*_structure(model), *_counts(model.graph, counts), *_float64(model.graph)]
+    problems = [*_structure(model), *_counts(model.graph, counts)]
+    problems += [*_float64(model.graph), *_mixed_types(model.graph)]
     if traced_batch is not None:
         problems += _baked_batch(model.graph, traced_batch)
     if problems:
@@ -77,6 +78,18 @@ def _float64(graph: onnx.GraphProto) -> Iterator[str]:
     types |= {value.type.tensor_type.elem_type for value in graph.value_info}
     if TensorProto.DOUBLE in types:
         yield "float64 tensors"
+
+
+def _mixed_types(graph: onnx.GraphProto) -> Iterator[str]:
+    """Products of two types, which a strongly typed engine refuses."""
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    for node in graph.node:
+        if node.op_type in ("Conv", "MatMul"):
+            found = {types[name] for name in node.input if name in types}
+            if len(found) > 1:
+                names = ", ".join(TensorProto.DataType.Name(t) for t in sorted(found))
+                yield f"{node.name} multiplies {names}"
 
 
 def _baked_batch(graph: onnx.GraphProto, batch: int) -> Iterator[str]:

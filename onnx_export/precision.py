@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
 
 from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
@@ -43,6 +44,7 @@ class TypedModel(nn.Module):
     def __init__(self, model: CoDino, precision: Precision) -> None:
         super().__init__()
         self.dtype = DTYPES[precision]
+        _fuse_batch_norms(model)
         self.model = model.to(self.dtype)
         for module in self.model.modules():
             if isinstance(module, _FLOAT32_MODULES):
@@ -53,3 +55,16 @@ class TypedModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`codetr.model.CoDino.forward`."""
         return self.model(batch_inputs.to(self.dtype), img_masks)
+
+
+def _fuse_batch_norms(model: CoDino) -> None:
+    """Fold ResNet's batch norms into its convolutions, in float32.
+
+    Left to the exporter's optimizer, the folded weights stay float32 in a bfloat16 graph.
+    """
+    for parent in model.backbone.modules():
+        for conv_name, norm_name in (("conv1", "bn1"), ("conv2", "bn2"), ("conv3", "bn3"), "01"):
+            conv, norm = getattr(parent, conv_name, None), getattr(parent, norm_name, None)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(parent, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())

@@ -143,15 +143,19 @@ def open_model(path: str | Path) -> Model:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"no model file {path}; give a .onnx file made by onnx_export")
+        raise UserError(f"no model file {path}; give a .ref.onnx or a .engine")
     suffix = path.suffix.lower()
     if suffix == ".onnx":
         from runtime.onnxruntime_backend import OnnxRuntimeModel
 
         return OnnxRuntimeModel(path)
     if suffix == ".engine":
-        raise UserError(
-            f"cannot run {path}: engines need the TensorRT backend, which this version does not "
-            f"have; run the reference graph (.ref.onnx) it was built beside"
-        )
-    raise UserError(f"cannot run {path}: its suffix is not .onnx; give a file made by onnx_export")
+        try:
+            from runtime.tensorrt_backend import TensorRTModel
+        except ImportError as error:
+            raise UserError(
+                f"cannot run {path}: engines need cuda-python ({error}); "
+                "pip install cuda-bindings, or run the reference graph (.ref.onnx)"
+            ) from error
+        return TensorRTModel(path)
+    raise UserError(f"cannot run {path}: its suffix is neither .onnx nor .engine")

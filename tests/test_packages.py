@@ -13,13 +13,15 @@ ROOT = Path(__file__).parents[1]
 
 SIBLINGS = {
     "codetr": set(),
+    "plugin": {"runtime"},
     "onnx_export": {"codetr"},
-    "trt_build": {"runtime"},
+    "trt_build": {"runtime", "plugin"},
     "runtime": set(),
 }
 """Packages of this repository that each of them may import."""
 THIRD_PARTY = {
     "codetr": {"torch", "numpy", "safetensors"},
+    "plugin": {"numpy"},
     "onnx_export": {
         "torch",
         "numpy",
@@ -46,6 +48,7 @@ HEAVY = (
     "rich",
 )
 COMMANDS = (
+    ["plugin", "--help"],
     ["onnx_export", "--help"],
     ["trt_build", "--help"],
     ["trt_build", "inspect", "--help"],
@@ -81,7 +84,8 @@ def test_import_table(package):
 
 
 def test_every_package_is_in_the_table():
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"tests"}
+    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    packages -= {"tests", "benchmarks"}
     assert packages == SIBLINGS.keys()
 
 

@@ -39,7 +39,8 @@ class Backend:
         """Version of the installed package, read without importing it (an import is slow)."""
         # Which package holds the module depends on the CUDA version it was installed for.
         packages = importlib.metadata.packages_distributions().get(self.module, [])
-        return importlib.metadata.version(packages[0]) if packages else "unknown"
+        # No package: the libraries of a tar file, say.
+        return importlib.metadata.version(packages[0]) if packages else str(self.load().__version__)
 
     def load(self) -> ModuleType:
         """Import it.

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from plugin import library_path
+from plugin import load as load_plugin
 from runtime.errors import UserError
 from runtime.files import sha256_of
 from runtime.manifest import MANIFEST_VERSION, manifest_path
@@ -46,6 +48,7 @@ def build_engine(
     backend: Backend,
     options: BuildOptions,
     timing_cache: Path | None = None,
+    plugin_library: Path | None = None,
     force: bool = False,
     verbose: bool = False,
 ) -> BuildResult:
@@ -58,6 +61,8 @@ def build_engine(
         options: how to build it.
         timing_cache: kernel times, read before the build and written back after it. Not one of
             the options, for it changes how long a build takes and not what is asked for.
+        plugin_library: our built plugin; ``None`` takes the one in the package. It goes into the
+            engine, which then runs where the plugin is not installed.
         force: build even if an engine with the same recipe is there.
         verbose: print all that the backend logs.
 
@@ -73,7 +78,8 @@ def build_engine(
         )
     _check_paths(onnx, [engine, manifest_path(engine), *([timing_cache] if timing_cache else [])])
     onnx_sha256 = sha256_of(onnx)
-    recipe = _recipe(onnx_sha256, backend, options)
+    library = _plugin_library(backend, plugin_library)
+    recipe = _recipe(onnx_sha256, backend, options, library)
     if not force and (manifest := current_manifest(engine, recipe)) is not None:
         return BuildResult(manifest=manifest, reused=True)
 
@@ -86,7 +92,8 @@ def build_engine(
     trt = backend.load()
     logger = make_logger(trt, verbose=verbose)
     start = time.perf_counter()
-    plan, description = _build_plan(trt, logger, onnx, options, timing_cache)
+    plugins = [library or library_path()] if summary.plugin_ops else []
+    plan, description = _build_plan(trt, logger, onnx, options, timing_cache, plugins)
     seconds = time.perf_counter() - start
     _check_precision(onnx, summary.model, description["layers"])
     manifest = {
@@ -120,7 +127,25 @@ def _check_paths(onnx: Path, outputs: list[Path]) -> None:
             raise UserError(f"cannot write {output}: {folder} is not a folder that can be written")
 
 
-def _recipe(onnx_sha256: str, backend: Backend, options: BuildOptions) -> dict[str, Any]:
+def _plugin_library(backend: Backend, explicit: Path | None) -> Path | None:
+    """The plugin that may go into the engine; None if it is not built, for plain ONNX needs none.
+
+    Raises:
+        UserError: it was named, and is not there.
+    """
+    if not backend.runs_plugins:
+        return None
+    try:
+        return library_path(explicit)
+    except UserError:
+        if explicit is not None:
+            raise
+        return None
+
+
+def _recipe(
+    onnx_sha256: str, backend: Backend, options: BuildOptions, library: Path | None
+) -> dict[str, Any]:
     """All that decides what is built; an engine with an equal recipe is as good as a new one.
 
     Raises:
@@ -138,7 +163,7 @@ def _recipe(onnx_sha256: str, backend: Backend, options: BuildOptions) -> dict[s
         gpu = found["name"]
     return {
         "onnx_sha256": onnx_sha256,
-        "plugin_sha256": None,
+        "plugin_sha256": sha256_of(library) if library else None,
         "backend": backend.name,
         "backend_version": backend.version(),
         "gpu": gpu,
@@ -147,11 +172,20 @@ def _recipe(onnx_sha256: str, backend: Backend, options: BuildOptions) -> dict[s
 
 
 def _build_plan(
-    trt: ModuleType, logger: Any, onnx: Path, options: BuildOptions, timing_cache: Path | None
+    trt: ModuleType,
+    logger: Any,
+    onnx: Path,
+    options: BuildOptions,
+    timing_cache: Path | None,
+    plugins: list[Path],
 ) -> tuple[Any, dict[str, Any]]:
     """Build the serialised engine; returns it with the manifest's ``io`` and ``layers``."""
+    for library in plugins:
+        load_plugin(trt, library)
     builder = trt.Builder(logger)
     config = make_config(trt, builder, options)
+    if plugins:
+        config.plugins_to_serialize = [str(library) for library in plugins]
     with spinner(f"building {onnx.name} with {trt.__name__} {trt.__version__}") as on_phase:
         on_phase("parsing")
         network, _parser = parse_onnx(trt, builder, logger, onnx)

@@ -81,6 +81,7 @@ def _build(arguments: list[str]) -> None:
         backend=backend,
         options=options,
         timing_cache=args.timing_cache,
+        plugin_library=args.plugin_lib,
         force=args.force,
         verbose=args.verbose,
     )
@@ -150,6 +151,12 @@ def _build_parser() -> _Parser:
         type=Path,
         metavar="FILE",
         help="kernel times, read and written back: later builds are faster (tensorrt only)",
+    )
+    add(
+        "--plugin-lib",
+        type=Path,
+        metavar="FILE",
+        help="our TensorRT plugin (default: the one built by python -m plugin build)",
     )
     add("--force", action="store_true", help="build even if the same engine is there already")
     add("--verbose", action="store_true", help="print all that the backend logs")

@@ -23,6 +23,9 @@ def make_config(trt: ModuleType, builder: Any, options: BuildOptions) -> Any:
     config = builder.create_builder_config()
     # The engine inspector tells layer types and precisions only of engines built like this.
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if hasattr(trt.BuilderFlag, "TF32"):
+        # On by default; float32 was asked for where an answer needs it, TF32 keeps 10 bits.
+        config.clear_flag(trt.BuilderFlag.TF32)
     if options.workspace_gib is not None:
         limit = int(options.workspace_gib * _GIB)
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)

@@ -54,6 +54,15 @@ def test_a_good_graph_passes():
             "constant shape holds the traced batch 67",
         ),
         (model_of(RELU, opset=16), "opset 16"),
+        (
+            model_of(
+                helper.make_node("Relu", ["x"], ["r"]),
+                helper.make_node("MatMul", ["a", "b"], ["y"], "product"),
+                a=np.ones((4, 4), np.float32),
+                b=np.ones((4, 4), np.float16),
+            ),
+            "product multiplies FLOAT, FLOAT16",
+        ),
     ],
 )
 def test_a_bad_graph_is_refused(model, complaint):

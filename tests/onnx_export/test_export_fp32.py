@@ -16,7 +16,7 @@ from onnx import helper
 
 from codetr.presets import COCO_CLASSES
 from onnx_export.node import DOMAIN, OP_TYPE
-from tests.onnx_export.helpers import Outputs, assert_close, golden_inputs, run_graph, run_model
+from tests.detections import Outputs, assert_close, golden_inputs, run_graph, run_model
 
 TINY = {"preset": "co_dino_swin_tiny", "height": 160, "width": 224}
 TOLERANCE = 1e-4

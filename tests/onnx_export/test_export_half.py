@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from tests.onnx_export.helpers import agreement, golden_inputs, run_graph, run_model
+from tests.detections import agreement, golden_inputs, run_graph, run_model
 
 TINY = {"preset": "co_dino_swin_tiny", "height": 160, "width": 224}
 CASES = {

@@ -224,7 +224,7 @@ def test_wrong_models(tmp_path, photo, capsys):
     for name, message in [
         ("none.onnx", "no model file"),
         ("model.onnx", "model.ref.onnx"),
-        ("model.engine", "TensorRT backend"),
+        ("model.engine", "manifest"),
         ("photo.png", "suffix"),
     ]:
         assert detect(tmp_path / name, photo, "-o", tmp_path / "out") == 2

@@ -1,0 +1,22 @@
+"""The TensorRT operator of deformable attention: finds the built library and loads it.
+
+The C++ and CUDA sources are in ``csrc``; ``python -m plugin build`` compiles them. The public names
+are loaded on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+OP_TYPE = "CoDetrMSDeformAttn"
+"""Name of the plugin and op type of the ONNX node; its version is "1", its namespace ""."""
+
+_MODULES = {"build_plugin": "build", "library_path": "library", "load": "library"}
+__all__ = ["OP_TYPE", "build_plugin", "library_path", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,90 @@
+"""Compiles the plugin: finds or fetches the CUDA compiler, then runs CMake."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from plugin.library import LIBRARY_NAME
+from runtime.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+_WHEELS = [
+    f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "cuda-crt", "cuda-runtime", "cuda-cccl")
+] + ["nvidia-nvvm==13.0.*"]
+
+
+def build_plugin(
+    folder: Path = ROOT / "build" / "plugin",
+    *,
+    architectures: str | None = None,
+    tests: bool = False,
+    install: bool = True,
+) -> Path:
+    """Compile the plugin; only what changed since the last time.
+
+    Args:
+        folder: CMake's build folder.
+        architectures: compute capabilities as CMake writes them, ``"90"`` or ``"80;86-real"``.
+            ``None`` takes all that TensorRT and the compiler support.
+        tests: also build what the tests call the kernel and the plugin through.
+        install: put the library into the package, where :func:`plugin.load` finds it.
+
+    Returns:
+        The library's path.
+
+    Raises:
+        UserError: a tool is missing or fails; what it said went to stderr.
+    """
+    if not (ROOT / "CMakeLists.txt").is_file():
+        raise UserError(f"{ROOT} is no checkout of the sources; build the plugin in one")
+    if shutil.which("cmake") is None:
+        raise UserError("found no cmake; install it: pip install cmake ninja")
+    configure = ["cmake", f"-S{ROOT}", f"-B{folder}", "-DCMAKE_BUILD_TYPE=Release"]
+    configure += [f"-DCODETR_BUILD_TESTS={'ON' if tests else 'OFF'}"]
+    if shutil.which("ninja") is not None:
+        configure += ["-G", "Ninja"]
+    if architectures is not None:
+        configure += [f"-DCODETR_CUDA_ARCHITECTURES={architectures}"]
+    if not _has_nvcc():
+        configure += [f"-DCMAKE_PREFIX_PATH={_fetch_nvcc(ROOT / 'build' / 'cuda')}"]
+    _run(*configure)
+    _run("cmake", "--build", folder, "--parallel")
+    if not install:
+        return folder / LIBRARY_NAME
+    _run("cmake", "--install", folder, "--prefix", ROOT)
+    return ROOT / "plugin" / LIBRARY_NAME
+
+
+def _has_nvcc() -> bool:
+    """Whether CMake will find a compiler by itself (see cmake/FindNvcc.cmake)."""
+    homes = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
+    path = os.pathsep.join([os.environ.get("PATH", ""), *(f"{home}/bin" for home in homes if home)])
+    return "CUDACXX" in os.environ or shutil.which("nvcc", path=path) is not None
+
+
+def _fetch_nvcc(folder: Path) -> Path:
+    """Install NVIDIA's compiler from PyPI into a folder of its own; returns it.
+
+    PyTorch pins other versions of the same packages, so they cannot share an environment.
+    """
+    if (folder / "nvidia" / "cu13" / "bin" / "nvcc").is_file():
+        return folder
+    if (platform.system(), platform.machine()) not in {("Linux", "x86_64"), ("Linux", "aarch64")}:
+        raise UserError(f"the plugin builds on Linux only, this is {platform.system()}")
+    print(f"fetching the CUDA compiler into {folder} (270 MB)", file=sys.stderr)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
+    _run(*pip, "--target", folder, *_WHEELS)
+    return folder
+
+
+def _run(*command: str | Path) -> None:
+    """Run a tool; its output goes to stderr, since stdout is for results."""
+    done = subprocess.run(command, stdout=sys.stderr.fileno(), check=False)
+    if done.returncode != 0:
+        line = " ".join(map(str, command[:3]))
+        raise UserError(f"{line} … failed with exit code {done.returncode}; see above")

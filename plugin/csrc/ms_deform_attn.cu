@@ -1,0 +1,90 @@
+// Multi-scale deformable attention: checks the dimensions, chooses a kernel and launches it.
+// kernels.cuh says what the kernels compute and what one thread does, ms_deform_attn.h has the
+// layouts.
+#include "ms_deform_attn.h"
+
+#include "kernels.cuh"
+
+#include <cuda_runtime.h>
+
+#include <cstdint>
+#include <limits>
+
+namespace codetr {
+namespace {
+
+constexpr int kLevels = 5;             // of the vectorised kernel
+constexpr int32_t kMaxGridYZ = 65535; // CUDA's limit
+
+bool fits_together(MsDeformAttn const& p) {
+    constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
+    bool const positive = p.batch >= 0 && p.queries >= 0 && p.tokens > 0 && p.channels > 0
+                          && p.heads > 0 && p.levels > 0 && p.points > 0;
+    return positive && p.channels % p.heads == 0
+           && int64_t{3} * p.levels * p.points <= kMax / p.heads
+           && (p.reference_size == 2 || p.reference_size == 4)
+           && (p.reference_batch == 1 || p.reference_batch == p.batch)
+           && (p.valid_batch == 1 || p.valid_batch == p.batch);
+}
+
+bool aligned(void const* pointer, size_t bytes) {
+    return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
+}
+
+bool has_vectorised(MsDeformAttn const& p, size_t element_size) {
+    return p.levels == kLevels && p.points == kLanes && p.channels == p.heads * kHeadChannels
+           && p.heads % kWarpHeads == 0 && p.heads / kWarpHeads <= kMaxGridYZ
+           && p.batch <= kMaxGridYZ
+           && aligned(p.value, 16) && aligned(p.output, 16)
+           && aligned(p.sampling, 2 * element_size);
+}
+
+template <typename... Parameters>
+cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, cudaStream_t stream,
+                   Parameters... parameters) {
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.stream = stream;
+    // Unlike <<<>>> it returns the error of this very launch.
+    return cudaLaunchKernelEx(&config, kernel, parameters...);
+}
+
+template <typename T> cudaError_t sample(MsDeformAttn const& p, cudaStream_t stream) {
+    if (has_vectorised(p, sizeof(T))) {
+        // Many queries: a block of 16 warps walks over 256 neighbours. Few, as in a decoder: small
+        // blocks spread them over the whole GPU.
+        bool const many = int64_t{p.batch} * p.queries >= 16384;
+        unsigned const threads = many ? 512 : 64;
+        uint32_t const block_queries = many ? 256 : threads / (kLanes * kWarpHeads);
+        uint32_t const runs = (static_cast<uint32_t>(p.queries) + block_queries - 1) / block_queries;
+        dim3 const grid(runs, p.heads / kWarpHeads, p.batch);
+        return launch(sample_vectorised<T, kLevels>, grid, threads, stream, p, block_queries);
+    }
+    constexpr int64_t kThreads = 256;
+    int64_t const blocks =
+        (int64_t{p.batch} * p.queries * p.channels + kThreads - 1) / kThreads;
+    if (blocks > std::numeric_limits<int32_t>::max()) {
+        return cudaErrorInvalidValue;
+    }
+    return launch(sample_any<T>, dim3(static_cast<unsigned>(blocks)), kThreads, stream, p);
+}
+
+} // namespace
+
+cudaError_t ms_deform_attn(MsDeformAttn const& problem, cudaStream_t stream) noexcept {
+    if (!fits_together(problem)) {
+        return cudaErrorInvalidValue;
+    }
+    if (problem.batch == 0 || problem.queries == 0) {
+        return cudaSuccess;
+    }
+    switch (problem.type) {
+    case DataType::kFloat32: return sample<float>(problem, stream);
+    case DataType::kFloat16: return sample<__half>(problem, stream);
+    case DataType::kBfloat16: return sample<__nv_bfloat16>(problem, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+} // namespace codetr

@@ -1,0 +1,99 @@
+// The TensorRT plugin (IPluginV3) around ms_deform_attn, and its creator.
+#pragma once
+
+#include "ms_deform_attn.h"
+
+#include <NvInferRuntime.h>
+
+#include <array>
+
+namespace codetr {
+
+constexpr char const* kPluginName = "CoDetrMSDeformAttn"; // also the ONNX op type
+constexpr char const* kPluginVersion = "1";
+// TensorRT 10.6 looks plugins up in the namespace that the node names, "" in our files.
+constexpr char const* kPluginNamespace = "";
+constexpr char const* kNumHeads = "num_heads"; // attributes, both int32
+constexpr char const* kNumPoints = "num_points";
+
+// The attributes as TensorRT passes them on and stores them in a plan.
+class Attributes {
+  public:
+    Attributes(int32_t num_heads, int32_t num_points) noexcept;
+    Attributes(Attributes const& other) noexcept : Attributes(other.heads, other.points) {}
+    Attributes& operator=(Attributes const&) = delete;
+
+    // Points into this object.
+    nvinfer1::PluginFieldCollection const* fields() const noexcept { return &collection_; }
+
+    int32_t const heads;
+    int32_t const points;
+
+  private:
+    std::array<nvinfer1::PluginField, 2> const fields_;
+    nvinfer1::PluginFieldCollection const collection_;
+};
+
+// Nothing in its methods can throw; errors are non-zero return values, which TensorRT reports.
+class Plugin final : public nvinfer1::IPluginV3,
+                     public nvinfer1::IPluginV3OneCore,
+                     public nvinfer1::IPluginV3OneBuild,
+                     public nvinfer1::IPluginV3OneRuntime {
+  public:
+    explicit Plugin(Attributes const& attributes) noexcept;
+
+    // IPluginV3
+    nvinfer1::IPluginCapability*
+    getCapabilityInterface(nvinfer1::PluginCapabilityType type) noexcept override;
+    nvinfer1::IPluginV3* clone() noexcept override;
+
+    // IPluginV3OneCore
+    char const* getPluginName() const noexcept override { return kPluginName; }
+    char const* getPluginVersion() const noexcept override { return kPluginVersion; }
+    char const* getPluginNamespace() const noexcept override { return kPluginNamespace; }
+
+    // IPluginV3OneBuild
+    int32_t getNbOutputs() const noexcept override { return 1; }
+    int32_t configurePlugin(nvinfer1::DynamicPluginTensorDesc const* in, int32_t inputs,
+                            nvinfer1::DynamicPluginTensorDesc const* out,
+                            int32_t outputs) noexcept override;
+    int32_t getOutputDataTypes(nvinfer1::DataType* output_types, int32_t outputs,
+                               nvinfer1::DataType const* input_types,
+                               int32_t inputs) const noexcept override;
+    int32_t getOutputShapes(nvinfer1::DimsExprs const* in, int32_t inputs,
+                            nvinfer1::DimsExprs const* shape_in, int32_t shape_inputs,
+                            nvinfer1::DimsExprs* out, int32_t outputs,
+                            nvinfer1::IExprBuilder& builder) noexcept override;
+    bool supportsFormatCombination(int32_t position, nvinfer1::DynamicPluginTensorDesc const* all,
+                                   int32_t inputs, int32_t outputs) noexcept override;
+    char const* getTimingCacheID() noexcept override { return timing_cache_id_.data(); }
+
+    // IPluginV3OneRuntime
+    int32_t onShapeChange(nvinfer1::PluginTensorDesc const* in, int32_t inputs,
+                          nvinfer1::PluginTensorDesc const* out,
+                          int32_t outputs) noexcept override;
+    int32_t enqueue(nvinfer1::PluginTensorDesc const* in, nvinfer1::PluginTensorDesc const* out,
+                    void const* const* inputs, void* const* outputs, void* workspace,
+                    cudaStream_t stream) noexcept override;
+    nvinfer1::IPluginV3*
+    attachToContext(nvinfer1::IPluginResourceContext* context) noexcept override;
+    nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override;
+
+  private:
+    Attributes const attributes_;
+    std::array<char, 32> timing_cache_id_; // TensorRT adds shapes and types itself
+};
+
+class Creator final : public nvinfer1::IPluginCreatorV3One {
+  public:
+    // Null unless the fields are exactly the plugin's attributes, both positive.
+    nvinfer1::IPluginV3* createPlugin(char const* name,
+                                      nvinfer1::PluginFieldCollection const* fields,
+                                      nvinfer1::TensorRTPhase phase) noexcept override;
+    nvinfer1::PluginFieldCollection const* getFieldNames() noexcept override;
+    char const* getPluginName() const noexcept override { return kPluginName; }
+    char const* getPluginVersion() const noexcept override { return kPluginVersion; }
+    char const* getPluginNamespace() const noexcept override { return kPluginNamespace; }
+};
+
+} // namespace codetr

@@ -1,0 +1,125 @@
+// Where one sample of deformable attention reads and with which weights: arithmetic only, shared
+// by all kernels.
+#pragma once
+
+#include "ms_deform_attn.h"
+
+#include <cmath>
+
+namespace codetr {
+
+// One level as a kernel needs it; 16 bytes, read at once.
+struct alignas(16) Level {
+    uint32_t start; // its first token
+    uint32_t width;
+    float valid_width;
+    float valid_height;
+};
+
+// The four tokens around a position: `first`, `first + right`, both again `+ below`. Their
+// weights are zero outside the valid region; the tokens are always readable.
+struct Corners {
+    float weight[4];
+    uint32_t first;
+};
+
+// Token steps from the upper left corner; zero on a level too small to have a neighbour.
+__host__ __device__ inline uint32_t right_step(Level const& level) {
+    return level.valid_width > 1.0F ? 1U : 0U;
+}
+__host__ __device__ inline uint32_t below_step(Level const& level) {
+    return level.valid_height > 1.0F ? level.width : 0U;
+}
+
+// Level `index` for image `batch`. A level that does not fit into the tokens is empty.
+__host__ __device__ inline Level read_level(MsDeformAttn const& problem, int batch, int index) {
+    int64_t start = 0;
+    for (int i = 0; i < index; ++i) {
+        start += static_cast<int64_t>(problem.level_sizes[2 * i]) * problem.level_sizes[2 * i + 1];
+    }
+    int64_t const height = problem.level_sizes[2 * index];
+    int64_t const width = problem.level_sizes[2 * index + 1];
+    bool const fits = height > 0 && width > 0 && start >= 0
+                      && start + height * width <= problem.tokens;
+    if (!fits) {
+        return {0, 0, 0.0F, 0.0F};
+    }
+    int const row = problem.valid_batch > 1 ? batch * problem.levels + index : index;
+    int64_t const valid_height = problem.valid_sizes[2 * row];
+    int64_t const valid_width = problem.valid_sizes[2 * row + 1];
+    return {static_cast<uint32_t>(start), static_cast<uint32_t>(width),
+            static_cast<float>(valid_width < width ? valid_width : width),
+            static_cast<float>(valid_height < height ? valid_height : height)};
+}
+
+// A coordinate in cells, the centre of cell 0 being 0, as whole cells and the rest in [0, 1).
+struct Position {
+    float cell;
+    float rest;
+};
+
+// Splits `reference * size + offset - 0.5`. In one float a coordinate of 480 cells would be off by
+// up to 1.5e-5 cells; here the rounding of the product is kept and added to the small part.
+__host__ __device__ inline Position locate(float reference, float size, float offset) {
+    float const centre = reference * size;
+    float const rounding = fmaf(reference, size, -centre);
+    float const cell = floorf(centre);
+    float const rest = (centre - cell) + (rounding + (offset - 0.5F));
+    float const carry = floorf(rest);
+    return {cell + carry, rest - carry};
+}
+
+// The two cells that a position lies between, moved into [0, size), and their linear weights.
+struct Pair {
+    float first;
+    float weight[2];
+};
+
+// A cell weighs 1 minus its distance: the move needs no case for positions at or past the border.
+// fmaxf drops NaN, so that a position that is none weighs nothing.
+__host__ __device__ inline Pair neighbours(Position position, float size) {
+    float const first = fmaxf(fminf(position.cell, size - 2.0F), 0.0F);
+    float const distance = (position.cell - first) + position.rest;
+    float const left = fmaxf(1.0F - fabsf(distance), 0.0F);
+    float const right = fmaxf(1.0F - fabsf(distance - 1.0F), 0.0F);
+    return {first, {size > 0.0F ? left : 0.0F, size > 1.0F ? right : 0.0F}};
+}
+
+// The reference of one query. What an offset of 1 means: one cell for points, for boxes
+// 1 / (2P) of the box, `unit_x` and `unit_y` of the valid region.
+struct Reference {
+    float x, y;
+    float unit_x, unit_y;
+    bool box;
+};
+
+__host__ __device__ inline Reference read_reference(MsDeformAttn const& problem, int batch,
+                                                    uint32_t query) {
+    int const image = problem.reference_batch > 1 ? batch : 0;
+    size_t const row = static_cast<size_t>(image) * problem.queries + query;
+    float const* at = problem.reference + row * problem.reference_size;
+    if (problem.reference_size == 2) {
+        return {at[0], at[1], 0.0F, 0.0F, false};
+    }
+    float const unit = 0.5F / static_cast<float>(problem.points);
+    return {at[0], at[1], at[2] * unit, at[3] * unit, true};
+}
+
+// Tokens and weights of one sample; `weight` is its softmax weight.
+__host__ __device__ inline Corners sample_corners(Level const& level, Reference const& reference,
+                                                  float offset_x, float offset_y, float weight) {
+    offset_x *= reference.box ? reference.unit_x * level.valid_width : 1.0F;
+    offset_y *= reference.box ? reference.unit_y * level.valid_height : 1.0F;
+    Position const position_x = locate(reference.x, level.valid_width, offset_x);
+    Position const position_y = locate(reference.y, level.valid_height, offset_y);
+    Pair const x = neighbours(position_x, level.valid_width);
+    Pair const y = neighbours(position_y, level.valid_height);
+    float const upper = y.weight[0] * weight;
+    float const lower = y.weight[1] * weight;
+    uint32_t const token = static_cast<uint32_t>(y.first) * level.width
+                           + static_cast<uint32_t>(x.first);
+    return {{upper * x.weight[0], upper * x.weight[1], lower * x.weight[0], lower * x.weight[1]},
+            level.start + token};
+}
+
+} // namespace codetr

@@ -1,0 +1,75 @@
+// Reads and writes of 2 and 8 neighbouring elements, float32 in registers whatever the memory holds.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstring>
+
+namespace codetr {
+
+__device__ inline float widen(float value) { return value; }
+__device__ inline float widen(__half value) { return __half2float(value); }
+__device__ inline float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
+__device__ inline float2 widen(__half2 value) { return __half22float2(value); }
+__device__ inline float2 widen(__nv_bfloat162 value) { return __bfloat1622float2(value); }
+
+__device__ inline void narrow(float value, float& to) { to = value; }
+__device__ inline void narrow(float value, __half& to) { to = __float2half_rn(value); }
+__device__ inline void narrow(float value, __nv_bfloat16& to) { to = __float2bfloat16_rn(value); }
+__device__ inline void narrow(float x, float y, __half2& to) { to = __floats2half2_rn(x, y); }
+__device__ inline void narrow(float x, float y, __nv_bfloat162& to) {
+    to = __floats2bfloat162_rn(x, y);
+}
+
+// The type of two neighbours.
+template <typename T> struct Two;
+template <> struct Two<float> { using Type = float2; };
+template <> struct Two<__half> { using Type = __half2; };
+template <> struct Two<__nv_bfloat16> { using Type = __nv_bfloat162; };
+
+// Read once and not again: does not displace what the cache holds.
+__device__ inline float2 stream_2(float const* from) {
+    return __ldcs(reinterpret_cast<float2 const*>(from));
+}
+template <typename T> __device__ inline float2 stream_2(T const* from) {
+    return widen(__ldcs(reinterpret_cast<typename Two<T>::Type const*>(from)));
+}
+
+// Through the read-only path (ld.global.nc), 16 bytes at a time.
+__device__ inline void load_8(float const* from, float (&to)[8]) {
+    auto const* quads = reinterpret_cast<float4 const*>(from);
+    float4 const a = __ldg(quads);
+    float4 const b = __ldg(quads + 1);
+    to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
+    to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
+}
+template <typename T> __device__ inline void load_8(T const* from, float (&to)[8]) {
+    using Pair = typename Two<T>::Type;
+    uint4 const bits = __ldg(reinterpret_cast<uint4 const*>(from));
+    Pair pairs[4];
+    memcpy(pairs, &bits, sizeof(bits));
+    for (int i = 0; i < 4; ++i) {
+        float2 const pair = widen(pairs[i]);
+        to[2 * i] = pair.x;
+        to[2 * i + 1] = pair.y;
+    }
+}
+
+__device__ inline void store_8(float const (&from)[8], float* to) {
+    auto* quads = reinterpret_cast<float4*>(to);
+    __stcs(quads, make_float4(from[0], from[1], from[2], from[3]));
+    __stcs(quads + 1, make_float4(from[4], from[5], from[6], from[7]));
+}
+template <typename T> __device__ inline void store_8(float const (&from)[8], T* to) {
+    using Pair = typename Two<T>::Type;
+    Pair pairs[4];
+    for (int i = 0; i < 4; ++i) {
+        narrow(from[2 * i], from[2 * i + 1], pairs[i]);
+    }
+    uint4 bits;
+    memcpy(&bits, pairs, sizeof(bits));
+    __stcs(reinterpret_cast<uint4*>(to), bits);
+}
+
+} // namespace codetr

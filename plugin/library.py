@@ -1,0 +1,56 @@
+"""Where the built library is, and how TensorRT gets to know it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import plugin
+from runtime.errors import UserError
+
+LIBRARY_NAME = "libcodetr_plugin.so"
+_BUILD = "python -m plugin build"
+
+
+def library_path(explicit: Path | None = None) -> Path:
+    """The plugin library: ``explicit``, else the one that was built into this package.
+
+    Raises:
+        UserError: there is none.
+    """
+    if explicit is not None:
+        if not explicit.is_file():
+            raise UserError(f"there is no plugin library {explicit}; build one: {_BUILD}")
+        return explicit
+    # An editable install has two folders: this one and the one pip built into.
+    for folder in map(Path, plugin.__path__):
+        if (folder / LIBRARY_NAME).is_file():
+            return folder / LIBRARY_NAME
+    raise UserError(f"the plugin is not built; build it: {_BUILD}")
+
+
+def load(trt: ModuleType, path: Path | None = None) -> Path:
+    """Make the plugin known to TensorRT, unless it is already; returns the library's path.
+
+    Args:
+        trt: the imported ``tensorrt`` (or ``tensorrt_rtx``) module.
+        path: the library, if not the one in this package.
+
+    Raises:
+        UserError: there is no library, or this TensorRT cannot use it.
+    """
+    library = library_path(path)
+    registry = trt.get_plugin_registry()
+
+    def is_known() -> bool:
+        return registry.get_creator(plugin.OP_TYPE, "1", "") is not None
+
+    if not is_known():
+        # Its result says nothing: the handle is null in either case.
+        registry.load_library(str(library.resolve()))
+    if not is_known():
+        raise UserError(
+            f"{trt.__name__} {trt.__version__} cannot load the plugin library {library}; "
+            f"it takes one of TensorRT 10.6 or newer, built by: {_BUILD}"
+        )
+    return library

@@ -1,0 +1,129 @@
+"""The library in real TensorRT 10.6, 11.2 and TensorRT-RTX: loading, creators, fields."""
+
+import fcntl
+import json
+import os
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from plugin.build import ROOT
+from tests.plugin.tensorrt_libraries import VERSIONS, environment
+from tests.processes import run_python
+
+PRELUDE = """
+import ctypes, importlib, json, shutil, sys
+from pathlib import Path
+module, library = sys.argv[1], Path(sys.argv[2])
+trt = importlib.import_module(module)
+from plugin import OP_TYPE, load
+registry = trt.get_plugin_registry()
+def known(): return sum(creator.name == OP_TYPE for creator in registry.all_creators)
+def creator(): return registry.get_creator(OP_TYPE, "1", "")
+"""
+
+
+@pytest.fixture(scope="module", params=[*VERSIONS, "rtx"])
+def tensorrt(request):
+    """The module's name, the major version (None for TensorRT-RTX) and its environment."""
+    if request.param == "rtx":
+        pytest.importorskip("tensorrt_rtx")
+        return "tensorrt_rtx", None, {**os.environ, "PYTHONPATH": str(ROOT)}
+    with (ROOT / "build" / "tensorrt.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        variables = environment(request.param)
+    return "tensorrt", int(request.param.split(".")[0]), variables
+
+
+@pytest.fixture
+def run(tensorrt, build_folder):
+    """Runs code with that TensorRT in a process of its own; returns what it printed as JSON."""
+    module, _, variables = tensorrt
+
+    def run_code(code):
+        library = build_folder / "libcodetr_plugin.so"
+        done = run_python(PRELUDE + textwrap.dedent(code), module, library, env=variables)
+        assert done.returncode == 0, done.stderr[-2000:]
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return run_code
+
+
+@pytest.fixture
+def registers_itself(tensorrt, build_folder):
+    """Whether this TensorRT has the major version of the headers that the build found."""
+    cache = (build_folder / "CMakeCache.txt").read_text()
+    headers = next(line for line in cache.splitlines() if line.startswith("TENSORRT_INCLUDE_DIR"))
+    version = Path(headers.split("=", 1)[1], "NvInferVersion.h").read_text()
+    words = [line.split() for line in version.splitlines()]
+    majors = {w[1]: w[2] for w in words if len(w) > 2 and w[0] == "#define" and "MAJOR" in w[1]}
+    major = majors["NV_TENSORRT_MAJOR"]
+    return int(majors.get(major, major)) == tensorrt[1]
+
+
+def test_load_is_idempotent(run):
+    code = "load(trt, library); load(trt, library); print(json.dumps(known()))"
+    assert run(code) == 1
+
+
+def test_dlopen_registers_in_the_major_it_was_compiled_for(run, registers_itself):
+    code = "ctypes.CDLL(library); print(json.dumps([known(), creator() is not None]))"
+    assert run(code) == [int(registers_itself), registers_itself]
+
+
+@pytest.mark.parametrize("first", ["load", "dlopen", "load_library"])
+@pytest.mark.parametrize("second", ["load", "dlopen", "load_library", "copy"])
+def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_path):
+    result = run(f"""
+        def copy(path):
+            registry.load_library(shutil.copy(path, {str(tmp_path / "copy.so")!r}))
+        routes = {{
+            "load": lambda path: load(trt, path),
+            "dlopen": ctypes.CDLL,
+            "load_library": lambda path: registry.load_library(str(path)),
+            "copy": copy,
+        }}
+        routes[{first!r}](library)
+        routes[{second!r}](library)
+        load(trt, library)
+        print(json.dumps([known(), [field.name for field in creator().field_names]]))
+    """)
+    assert result == [1, ["num_heads", "num_points"]]
+
+
+def test_create_plugin(run):
+    result = run("""
+        import numpy as np
+        load(trt, library)
+        def field(name, value, kind=trt.PluginFieldType.INT32, dtype=np.int32):
+            return trt.PluginField(name, np.array(value, dtype), kind)
+        def make(*fields):
+            collection = trt.PluginFieldCollection(list(fields))
+            phase = trt.TensorRTPhase.BUILD
+            plugin = creator().create_plugin("node", collection, phase)
+            return plugin is not None
+        heads, points = field("num_heads", [8]), field("num_points", [4])
+        real = field("num_heads", [8], trt.PluginFieldType.FLOAT32, np.float32)
+        print(json.dumps([
+            make(heads, points), make(points, heads),
+            make(), make(heads), make(heads, heads), make(heads, points, points),
+            make(field("num_heads", [0]), points), make(field("num_heads", [8, 8]), points),
+            make(real, points), make(field("heads", [8]), points),
+        ]))
+    """)
+    assert result == [True, True, *[False] * 8]
+
+
+def test_a_library_that_is_none_is_refused(run, tmp_path):
+    wrong = tmp_path / "wrong.so"
+    wrong.write_text("not a library")
+    result = run(f"""
+        from runtime.errors import UserError
+        try:
+            load(trt, Path({str(wrong)!r}))
+        except UserError as error:
+            print(json.dumps(str(error)))
+    """)
+    assert "cannot load the plugin library" in result
+    assert str(wrong) in result
