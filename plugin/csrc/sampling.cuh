@@ -105,15 +105,38 @@ __host__ __device__ inline Reference read_reference(MsDeformAttn const& problem,
     return {at[0], at[1], at[2] * unit, at[3] * unit, true};
 }
 
+// An offset as whole cells and a small rest.
+struct Offset {
+    float cells;
+    float rest;
+};
+
+// An offset of points is small as it is. One of boxes can be many cells long: both its products
+// keep their rounding, and the whole cells stay out of the sum with the small parts.
+__host__ __device__ inline Offset measure(float offset, bool box, float unit, float size) {
+    if (!box) {
+        return {0.0F, offset};
+    }
+    float const reach = unit * size;
+    float const length = offset * reach;
+    float const rounding = fmaf(offset, reach, -length) + offset * fmaf(unit, size, -reach);
+    float const cells = floorf(length);
+    return {cells, (length - cells) + rounding};
+}
+
 // Tokens and weights of one sample; `weight` is its softmax weight.
 __host__ __device__ inline Corners sample_corners(Level const& level, Reference const& reference,
                                                   float offset_x, float offset_y, float weight) {
-    offset_x *= reference.box ? reference.unit_x * level.valid_width : 1.0F;
-    offset_y *= reference.box ? reference.unit_y * level.valid_height : 1.0F;
-    Position const position_x = locate(reference.x, level.valid_width, offset_x);
-    Position const position_y = locate(reference.y, level.valid_height, offset_y);
-    Pair const x = neighbours(position_x, level.valid_width);
-    Pair const y = neighbours(position_y, level.valid_height);
+    float const width = level.valid_width;
+    float const height = level.valid_height;
+    Offset const shift_x = measure(offset_x, reference.box, reference.unit_x, width);
+    Offset const shift_y = measure(offset_y, reference.box, reference.unit_y, height);
+    Position position_x = locate(reference.x, width, shift_x.rest);
+    Position position_y = locate(reference.y, height, shift_y.rest);
+    position_x.cell += shift_x.cells;
+    position_y.cell += shift_y.cells;
+    Pair const x = neighbours(position_x, width);
+    Pair const y = neighbours(position_y, height);
     float const upper = y.weight[0] * weight;
     float const lower = y.weight[1] * weight;
     uint32_t const token = static_cast<uint32_t>(y.first) * level.width
