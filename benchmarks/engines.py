@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,10 @@ from typing import Any
 import numpy as np
 from cuda.bindings import runtime as cudart
 
+from benchmarks.machine import gpu_facts
 from runtime.cuda import check
 from runtime.engine import Engine
 from runtime.files import atomic_output
-from runtime.manifest import read_manifest
 from runtime.tensorrt_backend import TensorRTModel
 
 WARM_UP = 20
@@ -50,10 +49,9 @@ def load(path: Path) -> TensorRTModel:
     return model
 
 
-def row(path: Path, model: TensorRTModel, times: list[float]) -> dict[str, Any]:
+def row(model: TensorRTModel, times: list[float]) -> dict[str, Any]:
     """The figures of one engine."""
-    manifest = read_manifest(path)
-    spec = model.spec
+    spec, manifest = model.spec, model.manifest
     return {
         "contender": f"engine-{spec.metadata.precision}",
         "model": spec.metadata.preset,
@@ -66,14 +64,6 @@ def row(path: Path, model: TensorRTModel, times: list[float]) -> dict[str, Any]:
         "activation_bytes": model.engine.activation_bytes,
         "build_s": manifest["build"]["seconds"],
     }
-
-
-def machine() -> dict[str, str]:
-    """The GPU while it is warm, and the TensorRT that built the engines."""
-    facts = "name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw"
-    command = ["nvidia-smi", f"--query-gpu={facts}", "--format=csv,noheader"]
-    values = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return dict(zip(facts.split(","), values.splitlines()[0].split(", "), strict=True))
 
 
 def main() -> None:
@@ -92,10 +82,10 @@ def main() -> None:
             if iteration >= WARM_UP:
                 times[path].append(milliseconds)
     report = {
-        "machine": machine(),
+        "machine": gpu_facts(),
         "command": " ".join(["python -m benchmarks.engines", *sys.argv[1:]]),
-        "tensorrt": read_manifest(args.engines[0])["recipe"]["backend_version"],
-        "rows": [row(path, model, times[path]) for path, model in models.items()],
+        "tensorrt": models[args.engines[0]].manifest["recipe"]["backend_version"],
+        "rows": [row(model, times[path]) for path, model in models.items()],
     }
     for entry in report["rows"]:
         print(entry)

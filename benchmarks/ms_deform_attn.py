@@ -13,11 +13,12 @@ import itertools
 import json
 import shlex
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from benchmarks.machine import gpu_facts
 
 if TYPE_CHECKING:
     from tests.plugin.problems import Problem
@@ -181,16 +182,8 @@ def _line(row: dict[str, Any]) -> str:
 def _machine() -> dict[str, str]:
     import torch
 
-    fields = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit"
-    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
-    values = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    names = fields.replace(".", "_").split(",")
-    return {
-        "gpu": torch.cuda.get_device_name(),
-        "cuda": str(torch.version.cuda),
-        "torch": torch.__version__,
-        **dict(zip(names, values.split(", "), strict=True)),
-    }
+    versions = {"cuda": str(torch.version.cuda), "torch": torch.__version__}
+    return gpu_facts() | versions
 
 
 if __name__ == "__main__":

@@ -55,7 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; 0 on success, 2 on a user's mistake."""
-    args = parser().parse_args(argv)
+    command_line = parser()
+    args = command_line.parse_args(argv)
     started = time.monotonic()
 
     def report(line: str) -> None:
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
         for path in export(config, args.output, report):
             report(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     except UserError as error:
-        print(f"{parser().prog}: error: {error}", file=sys.stderr)
+        print(f"{command_line.prog}: error: {error}", file=sys.stderr)
         return 2
     return 0
 

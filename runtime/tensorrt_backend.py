@@ -28,17 +28,17 @@ class TensorRTModel:
             UserError: no GPU, no TensorRT, a manifest that is missing or another engine's, or an
                 engine that cannot be loaded here.
         """
-        manifest = read_manifest(path)
+        self.manifest = read_manifest(path)
+        backend = self.manifest["recipe"]["backend"]
         try:
-            trt = importlib.import_module(_MODULES[manifest["recipe"]["backend"]])
+            trt = importlib.import_module(_MODULES[backend])
         except ImportError as error:
             raise UserError(
-                f"{path} was built by {manifest['recipe']['backend']}, which is not installed: "
-                f"{error}"
+                f"{path} was built by {backend}, which is not installed: {error}"
             ) from error
         self.engine = Engine(path, trt, cuda_graph=cuda_graph)
         try:
-            metadata = ModelMetadata.from_json(json.dumps(manifest["model"]))
+            metadata = ModelMetadata.from_json(json.dumps(self.manifest["model"]))
             self.spec = ModelSpec.from_tensors(self.engine.inputs, self.engine.outputs, metadata)
         except ValueError as error:
             self.engine.close()

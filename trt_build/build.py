@@ -92,8 +92,8 @@ def build_engine(
     trt = backend.load()
     logger = make_logger(trt, verbose=verbose)
     start = time.perf_counter()
-    plugins = [library or library_path()] if summary.plugin_ops else []
-    plan, description = _build_plan(trt, logger, onnx, options, timing_cache, plugins)
+    plugin = (library or library_path()) if summary.plugin_ops else None
+    plan, description = _build_plan(trt, logger, onnx, options, timing_cache, plugin)
     seconds = time.perf_counter() - start
     _check_precision(onnx, summary.model, description["layers"])
     manifest = {
@@ -177,15 +177,15 @@ def _build_plan(
     onnx: Path,
     options: BuildOptions,
     timing_cache: Path | None,
-    plugins: list[Path],
+    plugin: Path | None,
 ) -> tuple[Any, dict[str, Any]]:
     """Build the serialised engine; returns it with the manifest's ``io`` and ``layers``."""
-    for library in plugins:
-        load_plugin(trt, library)
+    if plugin is not None:
+        load_plugin(trt, plugin)
     builder = trt.Builder(logger)
     config = make_config(trt, builder, options)
-    if plugins:
-        config.plugins_to_serialize = [str(library) for library in plugins]
+    if plugin is not None:
+        config.plugins_to_serialize = [str(plugin)]
     with spinner(f"building {onnx.name} with {trt.__name__} {trt.__version__}") as on_phase:
         on_phase("parsing")
         network, _parser = parse_onnx(trt, builder, logger, onnx)
