@@ -1,0 +1,1 @@
+"""The commands of ``python -m trt_build``: each module has ``run(arguments) -> exit code``."""
