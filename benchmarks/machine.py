@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
+from typing import Any
 
-FIELDS = "driver_version,clocks.sm,clocks.mem,clocks.max.sm,temperature.gpu,power.draw,power.limit"
+from runtime.gpu_monitor import gpu_monitor, summarize_states
 
 
-def gpu_facts() -> dict[str, str]:
-    """Name, driver, clocks and power of the first GPU, as they are now: ask while it is warm."""
-    fields = f"name,{FIELDS}"
-    query = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "--id=0"]
-    values = subprocess.run(query, capture_output=True, text=True, check=True).stdout.strip()
-    names = ["gpu", *FIELDS.replace(".", "_").split(",")]
-    return dict(zip(names, values.split(", "), strict=True))
+def gpu_facts() -> dict[str, Any]:
+    """Name, driver, clocks and power of the GPU in use, as they are now: ask while it is warm."""
+    with gpu_monitor() as monitor:
+        return monitor.facts() | summarize_states([monitor.state()])

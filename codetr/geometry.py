@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from codetr.layers import TWO_PI, sine_embedding
@@ -62,14 +63,13 @@ class Geometry:
             return cls(sizes, level_sizes, level_sizes[None], picture)
         heights = (1 - masks[:, :, 0]).sum(1)  # (B,)
         widths = (1 - masks[:, 0, :]).sum(1)
-        valid = [
-            torch.stack(
-                (_count(heights, input_size[0], h), _count(widths, input_size[1], w)), dim=-1
-            )
-            for h, w in sizes
-        ]
         picture = torch.stack((heights, widths), dim=-1)
-        return cls(sizes, level_sizes, torch.stack(valid, dim=1), picture)
+        lengths = [length for size in sizes for length in size]
+        owner = _owners(lengths, device)
+        valid = _sources(lengths, input_size, device) < picture.index_select(1, owner % 2)  # (B, T)
+        # A product with ones counts all lines at once.
+        counts = valid.float() @ F.one_hot(owner, len(lengths)).float()  # (B, 2L)
+        return cls(sizes, level_sizes, counts.int().unflatten(1, (-1, 2)), picture)
 
     def valid_ratios(self) -> Tensor:
         """(B, L, 2) float32: valid share of every level's width and height (in that order)."""
@@ -81,73 +81,93 @@ class Geometry:
         As ``mmdet``'s SinePositionalEncoding (normalised, offset 0) over the level's mask. Padded
         columns count no rows and padded rows no columns: their angle is 0.
         """
+        index, valid = self._lines()
+        passed = torch.minimum(index + 1, valid)  # (B, T)
+        # The same valid length again, as a cumulative sum over the mask ends with it.
+        angle = passed / (valid + POSITION_EPS) * TWO_PI
+        tables = sine_embedding(angle, channels // 2, POSITION_TEMPERATURE)  # (B, T, C/2)
+        # Without a product TensorRT joins what follows with the sines, and computes those anew
+        # for every token: 0.4 ms instead of 0.1 at 1280 x 1920 on an H200.
+        tables = tables @ torch.eye(channels // 2, device=tables.device)
+        nowhere = sine_embedding(angle.new_zeros(()), channels // 2, POSITION_TEMPERATURE)
         encodings = []
-        for level, (h, w) in enumerate(self.sizes):
-            valid_h, valid_w = self.valid_sizes[:, level, :, None].unbind(1)  # each (B, 1)
-            rows = _position_table(h, valid_h, channels // 2)  # (B, h, C/2)
-            columns = _position_table(w, valid_w, channels // 2)  # (B, w, C/2)
-            nowhere = sine_embedding(rows.new_zeros(()), channels // 2, POSITION_TEMPERATURE)
-            row_valid = (_indices(h, rows) < valid_h)[:, :, None, None]  # (B, h, 1, 1)
-            column_valid = (_indices(w, rows) < valid_w)[:, None, :, None]  # (B, 1, w, 1)
-            y = torch.where(column_valid, rows[:, :, None], nowhere)  # (B, h, w, C/2)
-            x = torch.where(row_valid, columns[:, None], nowhere)
-            encodings.append(torch.cat((y, x), dim=-1))
+        for (rows, row_valid), (columns, column_valid) in zip(
+            *self._per_level(tables, index < valid), strict=True
+        ):
+            y = torch.where(column_valid[:, None, :, None], rows[:, :, None], nowhere)
+            x = torch.where(row_valid[:, :, None, None], columns[:, None], nowhere)
+            encodings.append(torch.cat((y, x), dim=-1))  # each (B, h, w, C/2)
         return encodings
 
     def reference_points(self) -> Tensor:
         """(B, S, 2) float32: centre x, y of every token relative to the valid region."""
+        index, valid = self._lines()
         points = []
-        for level, (h, w) in enumerate(self.sizes):
-            valid_h, valid_w = self.valid_sizes[:, level, :, None].float().unbind(1)  # (B, 1)
-            y = (_indices(h, valid_h) + 0.5) / valid_h  # (B, h)
-            x = (_indices(w, valid_w) + 0.5) / valid_w  # (B, w)
+        for (y,), (x,) in zip(*self._per_level((index + 0.5) / valid), strict=True):
+            height, width = y.shape[1], x.shape[1]
             grid = torch.stack(
-                (x[:, None].expand(-1, h, -1), y[:, :, None].expand(-1, -1, w)), dim=-1
+                (x[:, None].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)), dim=-1
             )
             points.append(grid.flatten(1, 2))  # (B, h*w, 2)
         return torch.cat(points, dim=1)
 
-    def proposals(self, reference_points: Tensor) -> tuple[Tensor, Tensor]:
-        """One box around every token.
+    def proposals(self, reference_points: Tensor) -> Tensor:
+        """(B, S, 4) float32: a box cx, cy, w, h around every token."""
+        sides = [
+            reference_points.new_full((1, h * w, 2), PROPOSAL_SIZE * 2**level)
+            for level, (h, w) in enumerate(self.sizes)
+        ]
+        sides_of_all = torch.cat(sides, dim=1).expand_as(reference_points)
+        return torch.cat((reference_points, sides_of_all), dim=-1)
 
-        Padded tokens lie beyond 1 and so are invalid without a look at the mask.
+    def _lines(self) -> tuple[Tensor, Tensor]:
+        """All rows and columns of all levels in one, T: level 0's rows, its columns, level 1's …
 
         Returns:
-            (B, S, 4) float32 logits of cx, cy, w, h, and (B, S) bool: is valid.
+            (T,) float32 number within rows or columns, (B, T) float32 how many of them are valid.
         """
-        sides = torch.cat(
-            [
-                reference_points.new_full((1, h * w, 2), PROPOSAL_SIZE * 2**level)
-                for level, (h, w) in enumerate(self.sizes)
-            ],
-            dim=1,
-        )
-        boxes = torch.cat((reference_points, sides.expand_as(reference_points)), dim=-1)
-        low, high = PROPOSAL_RANGE
-        valid = ((boxes > low) & (boxes < high)).all(-1)
-        # Beyond 1 the logarithm is NaN: select, never multiply.
-        logits = torch.where(valid[..., None], torch.log(boxes / (1 - boxes)), INVALID_LOGIT)
-        return logits, valid
+        device = self.valid_sizes.device
+        lengths = [length for size in self.sizes for length in size]
+        index = [torch.arange(n, dtype=torch.float32, device=device) for n in lengths]
+        valid = self.valid_sizes.flatten(1).index_select(1, _owners(lengths, device))
+        return torch.cat(index), valid.float()
+
+    def _per_level(self, *tables: Tensor) -> tuple[list[tuple[Tensor, ...]], ...]:
+        """(B, T, …) tables of all lines -> for each level its rows', and for each its columns'."""
+        lengths = [length for size in self.sizes for length in size]
+        parts = list(zip(*(table.split(lengths, dim=1) for table in tables), strict=True))
+        return parts[0::2], parts[1::2]
 
 
-def _count(valid: Tensor, length: int, level_length: int) -> Tensor:
-    """(B,) int32: cells of a level that fall in the first ``valid`` (B,) of ``length`` pixels.
+def is_proposal(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...) bool: all of cx, cy, w, h are in the range of valid proposals.
 
-    The level's mask is the input's by nearest interpolation. PyTorch finds the source pixels in
+    Padded tokens lie beyond 1 and so are invalid without a look at the mask.
+    """
+    low, high = PROPOSAL_RANGE
+    return ((boxes > low) & (boxes < high)).all(-1)
+
+
+def proposal_logits(boxes: Tensor) -> Tensor:
+    """(..., 4) boxes -> their logits, float32."""
+    # Beyond 1 the logarithm is NaN: select, never multiply.
+    logits = torch.log(boxes / (1 - boxes))
+    return torch.where(is_proposal(boxes)[..., None], logits, INVALID_LOGIT)
+
+
+def _owners(lengths: list[int], device: torch.device) -> Tensor:
+    """(T,) int64: which of ``lengths`` a line belongs to."""
+    owners = [owner for owner, length in enumerate(lengths) for _ in range(length)]
+    return torch.tensor(owners, device=device)
+
+
+def _sources(lengths: list[int], input_size: tuple[int, int], device: torch.device) -> Tensor:
+    """(T,) float32: the input's row or column that each line stands for.
+
+    A level's mask is the input's by nearest interpolation. PyTorch finds the source pixels in
     float32; for levels that halve the input they are these integers (tried up to 4096 pixels).
     """
-    sources = (np.arange(level_length) * length // level_length).astype(np.float32)
-    source = torch.from_numpy(sources).to(valid.device)
-    return (source < valid[:, None]).sum(1, dtype=torch.int32)
-
-
-def _indices(length: int, like: Tensor) -> Tensor:
-    """(length,) float32: 0, 1, 2 …"""
-    return torch.arange(length, dtype=torch.float32, device=like.device)
-
-
-def _position_table(length: int, valid: Tensor, channels: int) -> Tensor:
-    """(B, length, channels) float32: sine embedding of the share of ``valid`` (B, 1) passed."""
-    passed = torch.minimum(_indices(length, valid) + 1, valid.float())  # (B, length)
-    # The same valid length again, as a cumulative sum over the mask ends with it.
-    return sine_embedding(passed / (valid + POSITION_EPS) * TWO_PI, channels, POSITION_TEMPERATURE)
+    sources = [
+        np.arange(length) * input_size[axis % 2] // length for axis, length in enumerate(lengths)
+    ]
+    return torch.from_numpy(np.concatenate(sources).astype(np.float32)).to(device)

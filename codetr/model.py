@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from codetr.geometry import Geometry
+from codetr.geometry import Geometry, is_proposal, proposal_logits
 from codetr.layers import LayerNorm, mlp
 from codetr.neck import ChannelMapper
 from codetr.presets import CoDinoConfig, ResNetConfig
@@ -121,15 +121,19 @@ class CoDino(nn.Module):
 
     def propose(self, memory: Tensor, reference: Tensor, geometry: Geometry) -> Proposals:
         """Choose the Q best tokens of ``memory`` (B, S, C) as queries."""
-        logits, valid = geometry.proposals(reference)  # (B, S, 4), (B, S)
+        boxes = geometry.proposals(reference)  # (B, S, 4)
+        head = self.cls_branches[-1]
+        tokens = self.enc_output_norm(self.enc_output(memory))
         # Invalid tokens stay in the race with the score of a zero token, as in the original.
-        tokens = self.enc_output_norm(self.enc_output(torch.where(valid[..., None], memory, 0)))
-        scores = self.cls_branches[-1](tokens).amax(-1).float()  # (B, S)
+        blank = self.enc_output_norm(self.enc_output(memory.new_zeros(1, 1, memory.shape[-1])))
+        valid = is_proposal(boxes)
+        scores = torch.where(valid, head(tokens).amax(-1).float(), head(blank).amax(-1).float())
         indices = scores.topk(self.config.num_queries, dim=1).indices  # (B, Q)
-        # The box head is per token: run it on the chosen ones only.
-        delta = self.reg_branches[-1](gather_tokens(tokens, indices)).float()
-        logits = gather_tokens(logits.expand(memory.shape[0], -1, -1), indices)
-        return Proposals(scores, indices, (logits + delta).sigmoid())
+        # All else is per token: for the chosen ones only.
+        boxes = gather_tokens(boxes.expand(memory.shape[0], -1, -1), indices)
+        tokens = torch.where(is_proposal(boxes)[..., None], gather_tokens(tokens, indices), blank)
+        delta = self.reg_branches[-1](tokens).float()
+        return Proposals(scores, indices, (proposal_logits(boxes) + delta).sigmoid())
 
     def predict(self, stages: Stages, layer: int) -> tuple[Tensor, Tensor]:
         """Class logits (B, Q, K) and boxes (B, Q, 4) of one decoder layer, both float32.

@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command; 0 on success, 2 on a user's mistake."""
+    """Run the command; 0 on success, 2 on a user's mistake, 130 if it was cancelled."""
     command_line = parser()
     args = command_line.parse_args(argv)
     started = time.monotonic()
@@ -81,7 +81,21 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"{command_line.prog}: error: {error}", file=sys.stderr)
         return 2
+    except BaseException as error:
+        if not _was_cancelled(error):
+            raise
+        print(f"{command_line.prog}: cancelled, nothing was written", file=sys.stderr)
+        return 130
     return 0
+
+
+def _was_cancelled(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: PyTorch, cancelled while it imports, fails with others."""
+    return error is not None and (
+        isinstance(error, KeyboardInterrupt)
+        or _was_cancelled(error.__cause__)
+        or _was_cancelled(error.__context__)
+    )
 
 
 def _batch(text: str) -> int | Literal["dynamic"]:

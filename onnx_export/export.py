@@ -24,6 +24,8 @@ from onnx_export.node import OP_TYPE
 from onnx_export.passes import CLEAN_UP, run_passes
 from onnx_export.precision import Precision
 from onnx_export.reference import write_out_custom_nodes
+from onnx_export.stages import find_stages
+from onnx_export.topk import split_topk
 from onnx_export.trace import TRACED_BATCH, trace
 
 VERSION = "0.1.0"
@@ -116,7 +118,8 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     }
     del checkpoint
     counts = _norms(model)
-    custom_nodes = model.config.encoder_layers + model.config.decoder_layers
+    architecture = model.config
+    custom_nodes = architecture.encoder_layers + architecture.decoder_layers
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
     traced = trace(
         model,
@@ -129,15 +132,24 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     graph = gs.import_onnx(traced)
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
-    run_passes(graph, CLEAN_UP, report)
-    finished = _finish(graph, traced, {**metadata, "role": "plugin"})
+    run_passes(graph, (split_topk, *CLEAN_UP), report)
+    metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
+    finished = _finish(graph, traced, metadata)
     check_graph(finished, counts | {OP_TYPE: custom_nodes}, traced_batch)
-    onnx.save(finished, output)
+    _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
-    finished = _finish(graph, traced, {**metadata, "role": "reference"})
+    metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
+    finished = _finish(graph, traced, metadata)
     check_graph(finished, counts | {OP_TYPE: 0}, traced_batch)
-    onnx.save(finished, reference)
+    _save(finished, reference)
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.save(model, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path.name}: {error.strerror}; make room there") from error
 
 
 def _describe_dropped(checkpoint: Checkpoint, model: CoDino) -> str:

@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main() -> int:
-    """Run the command; returns the exit code: 0 done, 2 a user's mistake."""
+    """Run the command; returns the exit code: 0 done, 2 a user's mistake, 130 cancelled."""
     args = _parser().parse_args()
 
     from plugin.build import build_plugin
@@ -46,6 +46,9 @@ def main() -> int:
     except UserError as error:
         print(f"plugin: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("plugin: cancelled, no library was written", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -7,15 +7,15 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
+import tomllib
 from pathlib import Path
 
 from plugin.library import LIBRARY_NAME
 from runtime.errors import UserError
+from runtime.files import atomic_output
 
 ROOT = Path(__file__).parents[1]
-_WHEELS = [
-    f"nvidia-{name}==13.0.*" for name in ("cuda-nvcc", "cuda-crt", "cuda-runtime", "cuda-cccl")
-] + ["nvidia-nvvm==13.0.*"]
 
 
 def build_plugin(
@@ -42,13 +42,15 @@ def build_plugin(
     """
     if not (ROOT / "CMakeLists.txt").is_file():
         raise UserError(f"{ROOT} is no checkout of the sources; build the plugin in one")
-    if shutil.which("cmake") is None:
-        raise UserError("found no cmake; install it: pip install cmake ninja")
+    _require_tools()
+    _require_writable(folder)
     configure = ["cmake", f"-S{ROOT}", f"-B{folder}", "-DCMAKE_BUILD_TYPE=Release"]
     configure += [f"-DCODETR_BUILD_TESTS={'ON' if tests else 'OFF'}"]
     if shutil.which("ninja") is not None:
         configure += ["-G", "Ninja"]
-    if architectures is not None:
+    if architectures is None:
+        configure += ["-UCODETR_CUDA_ARCHITECTURES"]  # an earlier build may have named some
+    else:
         configure += [f"-DCODETR_CUDA_ARCHITECTURES={architectures}"]
     if not _has_nvcc():
         configure += [f"-DCMAKE_PREFIX_PATH={_fetch_nvcc(ROOT / 'build' / 'cuda')}"]
@@ -56,8 +58,28 @@ def build_plugin(
     _run("cmake", "--build", folder, "--parallel")
     if not install:
         return folder / LIBRARY_NAME
-    _run("cmake", "--install", folder, "--prefix", ROOT)
-    return ROOT / "plugin" / LIBRARY_NAME
+    library = ROOT / "plugin" / LIBRARY_NAME
+    with atomic_output(library) as output:  # a process that has the old one loaded keeps it
+        shutil.copyfile(folder / LIBRARY_NAME, output)
+    return library
+
+
+def _require_tools() -> None:
+    """The compilers are looked for by CMake."""
+    if shutil.which("cmake") is None:
+        raise UserError("found no cmake; install it: pip install cmake ninja")
+    if shutil.which("ninja") is None and shutil.which("make") is None:
+        raise UserError("found neither ninja nor make; install one: pip install ninja")
+
+
+def _require_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(
+            f"cannot write {folder}: {error.strerror}; build in a checkout that can be written"
+        ) from error
 
 
 def _has_nvcc() -> bool:
@@ -76,9 +98,17 @@ def _fetch_nvcc(folder: Path) -> Path:
         return folder
     if (platform.system(), platform.machine()) not in {("Linux", "x86_64"), ("Linux", "aarch64")}:
         raise UserError(f"the plugin builds on Linux only, this is {platform.system()}")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    overrides = project["tool"]["scikit-build"]["overrides"]
+    wheels = next(override["build"]["requires"] for override in overrides if "build" in override)
     print(f"fetching the CUDA compiler into {folder} (270 MB)", file=sys.stderr)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade"]
-    _run(*pip, "--target", folder, *_WHEELS)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    _require_writable(folder.parent)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as parent:  # all of it or nothing
+        complete = Path(parent, folder.name)
+        _run(*pip, "--target", complete, *wheels)
+        shutil.rmtree(folder, ignore_errors=True)
+        complete.rename(folder)
     return folder
 
 

@@ -22,11 +22,10 @@ def library_path(explicit: Path | None = None) -> Path:
         if not explicit.is_file():
             raise UserError(f"there is no plugin library {explicit}; build one: {_BUILD}")
         return explicit
-    # An editable install has two folders: this one and the one pip built into.
-    for folder in map(Path, plugin.__path__):
-        if (folder / LIBRARY_NAME).is_file():
-            return folder / LIBRARY_NAME
-    raise UserError(f"the plugin is not built; build it: {_BUILD}")
+    built = Path(__file__).with_name(LIBRARY_NAME)
+    if not built.is_file():
+        raise UserError(f"the plugin is not built; build it: {_BUILD}")
+    return built
 
 
 def load(trt: ModuleType, path: Path | None = None) -> Path:

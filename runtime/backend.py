@@ -121,6 +121,10 @@ class Model(Protocol):
     def spec(self) -> ModelSpec:
         """The file's contract."""
 
+    @property
+    def backend(self) -> str:
+        """Name and version of the library that runs it, e.g. ``tensorrt 10.6.0``."""
+
     def infer(
         self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
     ) -> RawOutputs:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from cuda.bindings import runtime as cudart
@@ -16,34 +17,118 @@ class CudaError(RuntimeError):
     """A CUDA call failed; the process's CUDA context may be lost."""
 
 
+class OutOfMemoryError(CudaError, UserError):
+    """The GPU or the host has no memory left, which is for the user to change."""
+
+
+class Gpu(NamedTuple):
+    """The GPU that CUDA uses."""
+
+    name: str
+    compute_capability: str
+    """E.g. ``9.0``."""
+    pci_bus_id: str
+
+
 def check(result: tuple[Any, ...]) -> Any:
     """The value of a CUDA call, or its error as an exception.
 
     Raises:
-        CudaError: with CUDA's name and words for it.
+        OutOfMemoryError: there was no memory left.
+        CudaError: anything else; with CUDA's name and words for it.
     """
     error, *values = result
+    if error == cudart.cudaError_t.cudaErrorMemoryAllocation:
+        raise OutOfMemoryError(
+            f"{_words(error)}; end other programs on the GPU, or take a smaller input or batch"
+        )
     if error != cudart.cudaError_t.cudaSuccess:
-        name, text = (cudart.cudaGetErrorName(error)[1], cudart.cudaGetErrorString(error)[1])
-        raise CudaError(f"{name.decode()}: {text.decode()}")
+        raise CudaError(_words(error))
+    if len(values) > 1:
+        return tuple(values)
     return values[0] if values else None
 
 
+def _words(error: Any) -> str:
+    name, text = (cudart.cudaGetErrorName(error)[1], cudart.cudaGetErrorString(error)[1])
+    return f"{name.decode()}: {text.decode()}"
+
+
 def require_gpu() -> None:
-    """Refuse to go on without a GPU: TensorRT 10.6 would abort the process.
+    """Refuse to go on without a GPU that can be used: TensorRT 10.6 would abort the process.
 
     Raises:
-        UserError: there is no GPU, or no driver that is new enough.
+        UserError: there is none, or no driver that is new enough.
     """
-    try:
-        count = check(cudart.cudaGetDeviceCount())
-    except CudaError as error:
-        raise UserError(
-            f"an engine runs on an NVIDIA GPU, and CUDA finds none ({error}); "
-            "run the reference graph (.ref.onnx) instead"
-        ) from error
-    if not count:
-        raise UserError("an engine runs on an NVIDIA GPU, and there is none; run the .ref.onnx")
+    error, _ = cudart.cudaGetDeviceCount()
+    if error == cudart.cudaError_t.cudaSuccess:
+        # Starts CUDA; that fails where another process keeps the GPU to itself, for one.
+        error, *_ = cudart.cudaMemGetInfo()
+    if error == cudart.cudaError_t.cudaSuccess:
+        return
+    driver, runtime = check(cudart.cudaDriverGetVersion()), check(cudart.cudaRuntimeGetVersion())
+    reason = no_gpu_reason(_words(error), driver, runtime)
+    raise UserError(
+        f"an engine runs on an NVIDIA GPU, and {reason}; or run the reference graph (.ref.onnx)"
+    )
+
+
+def no_gpu_reason(error: str, driver: int, runtime: int) -> str:
+    """Why CUDA finds no GPU, and what to do.
+
+    Args:
+        error: CUDA's name and words for it.
+        driver: newest CUDA version that the driver speaks, as 12040 for 12.4; 0 without a driver.
+        runtime: CUDA version of cuda-python. A driver is new enough from its major version on.
+    """
+    if not driver:
+        return f"there is no NVIDIA driver ({error}); install one"
+    if driver // 1000 < runtime // 1000:
+        return (
+            f"the NVIDIA driver here is made for CUDA {driver // 1000}.{driver % 1000 // 10}, this "
+            f"program needs one for {runtime // 1000}.0 or newer; update the driver"
+        )
+    return (
+        f"CUDA offers none ({error}); see whether CUDA_VISIBLE_DEVICES hides it, or another "
+        "process fills it or keeps it to itself"
+    )
+
+
+def current_gpu() -> Gpu:
+    """The GPU that this thread uses: the first visible one, if nobody chose another.
+
+    Raises:
+        CudaError: there is none.
+    """
+    device = check(cudart.cudaGetDevice())
+    attributes = cudart.cudaDeviceAttr
+    major, minor = (
+        check(cudart.cudaDeviceGetAttribute(attribute, device))
+        for attribute in (
+            attributes.cudaDevAttrComputeCapabilityMajor,
+            attributes.cudaDevAttrComputeCapabilityMinor,
+        )
+    )
+    name: bytes = check(cudart.cudaGetDeviceProperties(device)).name
+    pci_bus_id: bytes = check(cudart.cudaDeviceGetPCIBusId(32, device))
+    return Gpu(_c_string(name), f"{major}.{minor}", _c_string(pci_bus_id))
+
+
+def _c_string(text: bytes) -> str:
+    return text.partition(b"\0")[0].decode()
+
+
+def memory_info() -> tuple[int, int]:
+    """Bytes of device memory: free, and all there is."""
+    free, total = check(cudart.cudaMemGetInfo())
+    return free, total
+
+
+def context_is_lost() -> bool:
+    """Whether every further CUDA call of this process will fail, as after an illegal access."""
+    cudart.cudaGetLastError()  # forget an error that only its own call had
+    error, *_ = cudart.cudaDeviceSynchronize()
+    return bool(error != cudart.cudaError_t.cudaSuccess)
 
 
 class Buffer:
@@ -53,10 +138,14 @@ class Buffer:
         """Allocate both.
 
         Raises:
-            CudaError: out of memory, for one.
+            CudaError: out of memory, for one; nothing stays allocated.
         """
-        self.device: int = check(cudart.cudaMalloc(nbytes))
-        self._host: int = check(cudart.cudaHostAlloc(nbytes, cudart.cudaHostAllocDefault))
+        with contextlib.ExitStack() as stack:
+            self.device: int = check(cudart.cudaMalloc(nbytes))
+            stack.callback(lambda: check(cudart.cudaFree(self.device)))
+            self._host: int = check(cudart.cudaHostAlloc(nbytes, cudart.cudaHostAllocDefault))
+            stack.callback(lambda: check(cudart.cudaFreeHost(self._host)))
+            self._closers = stack.pop_all()
         self._bytes = (ctypes.c_byte * nbytes).from_address(self._host)
 
     def host(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -77,5 +166,4 @@ class Buffer:
 
     def close(self) -> None:
         """Free both; arrays from ``host`` must not be used any more."""
-        check(cudart.cudaFree(self.device))
-        check(cudart.cudaFreeHost(self._host))
+        self._closers.close()

@@ -9,7 +9,7 @@ from typing import Self, overload
 
 import numpy as np
 
-from runtime.backend import open_model
+from runtime.backend import RawOutputs, open_model
 from runtime.detections import Detections
 from runtime.errors import UserError
 from runtime.images import Image
@@ -20,7 +20,7 @@ from runtime.preprocess import prepare_batch
 class Detector:
     """A Co-DETR model file, ready to detect; the file decides the backend and all sizes.
 
-    With ONNX Runtime one detector may serve several threads at once.
+    One detector may serve several threads: with ONNX Runtime at once, with an engine in turns.
 
     Example:
         >>> with Detector("model.ref.onnx") as detector:
@@ -42,15 +42,16 @@ class Detector:
         """
         if nms not in NMS_MODES:
             raise UserError(f"nms must be one of {', '.join(NMS_MODES)}, got {nms!r}")
-        self._model = open_model(path)
+        self.model = open_model(path)
+        """The loaded model."""
         self._nms: NmsMode = nms
-        self.batch = self._model.spec.batch or max_batch
+        self.batch = self.model.spec.batch or max_batch
         """Most pictures per inference."""
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes the model knows."""
-        return self._model.spec.metadata.classes
+        return self.model.spec.metadata.classes
 
     @overload
     def __call__(self, images: Image) -> Detections: ...
@@ -77,12 +78,23 @@ class Detector:
         ]
 
     def _detect_batch(self, images: Sequence[Image]) -> list[Detections]:
-        batch = prepare_batch(images, self._model.spec)
-        outputs = self._model.infer(batch.batch_inputs, batch.img_masks)
+        batch = prepare_batch(images, self.model.spec)
+        outputs = self.model.infer(batch.batch_inputs, batch.img_masks)
+        return self.postprocess(outputs, batch.scales)
+
+    def postprocess(
+        self, outputs: RawOutputs, scales: Sequence[tuple[float, float]]
+    ) -> list[Detections]:
+        """What a model put out for a prepared batch -> detections of each picture.
+
+        Args:
+            outputs: of ``runtime.backend.Model.infer``.
+            scales: of ``runtime.preprocess.prepare_batch``, one for each picture.
+        """
         # Not strict: the rows that only fill up a fixed batch have no scale and end the zip.
         return [
             self._detections(boxes, scores, labels, scale)
-            for boxes, scores, labels, scale in zip(*outputs, batch.scales, strict=False)
+            for boxes, scores, labels, scale in zip(*outputs, scales, strict=False)
         ]
 
     def _detections(
@@ -96,7 +108,7 @@ class Detector:
 
     def close(self) -> None:
         """Give back what the model holds; the detector cannot be used any more."""
-        self._model.close()
+        self.model.close()
 
     def __enter__(self) -> Self:
         """Use the detector in a ``with`` block, which closes it."""

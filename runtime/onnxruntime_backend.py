@@ -29,7 +29,8 @@ class OnnxRuntimeModel:
             UserError: ONNX Runtime is missing, cannot load the file, or the file holds no
                 Co-DETR reference graph.
         """
-        self._session: onnxruntime.InferenceSession | None = _session_of(path)
+        self._session: onnxruntime.InferenceSession | None
+        self._session, self.backend = _session_of(path)
         self.spec = _spec_of(self._session, path)
 
     def infer(
@@ -48,7 +49,8 @@ class OnnxRuntimeModel:
         self._session = None
 
 
-def _session_of(path: Path) -> onnxruntime.InferenceSession:
+def _session_of(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
+    """The loaded model, and what runs it."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -61,7 +63,7 @@ def _session_of(path: Path) -> onnxruntime.InferenceSession:
     # process may use only some, and logs each thread it cannot pin (microsoft/onnxruntime#8313).
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     try:
-        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors have no common base class
         reason = str(error).splitlines()[0]
         if "codetr:" in reason:  # "codetr:CoDetrMSDeformAttn(-1) is not a registered function/op"
@@ -70,6 +72,7 @@ def _session_of(path: Path) -> onnxruntime.InferenceSession:
                 f"give the reference graph written beside it, {path.with_suffix('.ref.onnx')}"
             ) from error
         raise UserError(f"{path} is not a complete ONNX model: {reason}") from error
+    return session, f"onnxruntime {onnxruntime.__version__}"
 
 
 def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:

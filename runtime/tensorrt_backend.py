@@ -5,40 +5,43 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs
+from runtime.compatibility import Library, Recipe
+from runtime.cuda import current_gpu, require_gpu
 from runtime.engine import Engine
 from runtime.errors import UserError
 from runtime.manifest import read_manifest
 
-_MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""The module that runs what a backend built."""
-
 
 class TensorRTModel:
-    """A ``runtime.backend.Model`` run by TensorRT; for one thread at a time."""
+    """A ``runtime.backend.Model`` run by TensorRT; calls of several threads take turns."""
 
     def __init__(self, path: Path, *, cuda_graph: bool = True) -> None:
         """Load ``path`` and the manifest beside it.
 
         Raises:
-            UserError: no GPU, no TensorRT, a manifest that is missing or another engine's, or an
-                engine that cannot be loaded here.
+            UserError: no GPU, no TensorRT, a manifest that is missing or another engine's, an
+                engine of another version or for another GPU, or one that cannot be loaded.
         """
         self.manifest = read_manifest(path)
-        backend = self.manifest["recipe"]["backend"]
+        recipe = Recipe.from_manifest(self.manifest, path)
+        trt = _import(recipe.library, path)
+        recipe.check_version(path, trt.__version__)
+        require_gpu()
+        gpu = current_gpu()
+        recipe.check_gpu(path, gpu.name, gpu.compute_capability)
+        self.backend = f"{trt.__name__} {trt.__version__}"
+        self.engine = Engine(
+            path, trt, cuda_graph=cuda_graph, host_code_allowed=recipe.version_compatible
+        )
         try:
-            trt = importlib.import_module(_MODULES[backend])
-        except ImportError as error:
-            raise UserError(
-                f"{path} was built by {backend}, which is not installed: {error}"
-            ) from error
-        self.engine = Engine(path, trt, cuda_graph=cuda_graph)
-        try:
-            metadata = ModelMetadata.from_json(json.dumps(self.manifest["model"]))
+            metadata = ModelMetadata.from_json(json.dumps(self.manifest.get("model")))
             self.spec = ModelSpec.from_tensors(self.engine.inputs, self.engine.outputs, metadata)
         except ValueError as error:
             self.engine.close()
@@ -57,3 +60,26 @@ class TensorRTModel:
     def close(self) -> None:
         """Free the engine and its memory."""
         self.engine.close()
+
+    def __enter__(self) -> Self:
+        """Use the model in a ``with`` block, which closes it."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+def _import(library: Library, engine: Path) -> ModuleType:
+    try:
+        return importlib.import_module(library.module)
+    except (ImportError, OSError) as error:  # OSError: a library that it loads is not there
+        raise UserError(
+            f"{engine} was built by {library.title}, which cannot be imported here ({error}); "
+            f"{library.install}"
+        ) from error

@@ -6,11 +6,18 @@ import sys
 from types import ModuleType
 from typing import Any
 
+_HARMLESS = (
+    # Labels are int64, as in ONNX; TensorRT 10 and 11 warn of every such output of the ONNX.
+    "Make sure output labels has Int64 binding.",
+)
+"""Parts of warnings that are right and change nothing."""
+
 
 def make_logger(trt: ModuleType, *, verbose: bool = False) -> Any:
     """A TensorRT logger that prints warnings to stderr and keeps errors in the list ``errors``.
 
-    Errors are kept, not printed: the call that failed says them in its own words.
+    Errors are kept, not printed: the call that failed says them in its own words. Warnings that
+    are known to be harmless are dropped.
     With ``verbose`` everything is printed as it comes.
     """
     severities = trt.ILogger.Severity
@@ -24,7 +31,8 @@ def make_logger(trt: ModuleType, *, verbose: bool = False) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in errors:
                 self.errors.append(message)
-            if verbose or severity == severities.WARNING:
+            harmless = any(part in message for part in _HARMLESS)
+            if verbose or (severity == severities.WARNING and not harmless):
                 print(f"{trt.__name__}: {severity.name.lower()}: {message}", file=sys.stderr)
 
     return Logger()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -11,17 +10,14 @@ import torch
 from numpy.typing import NDArray
 
 from codetr.checkpoint import build_model, read_checkpoint
+from runtime.backend import RawOutputs
 from tests.synthetic_checkpoint import GOLDEN
 
 Array = NDArray[np.float32]
 
 
-class Outputs(NamedTuple):
-    """What graph and model give, (B, N, …)."""
-
-    boxes: Array
-    scores: Array
-    labels: NDArray[np.int64]
+Outputs = RawOutputs
+"""What graph and model give, (B, N, …)."""
 
 
 def golden_inputs(*cases: str) -> dict[str, Array]:
@@ -61,32 +57,3 @@ def assert_close(found: Outputs, wanted: Outputs, tolerance: float) -> None:
         near &= f.labels[:, None] == w.labels
         near &= np.abs(f.scores[:, None] - w.scores) <= tolerance
         assert near.any(0).all() and near.any(1).all()
-
-
-def agreement(a: Outputs, b: Outputs) -> float:
-    """Share of the detections of either side that the other has too.
-
-    Detections with a score of 0.1 or more; had means: same label, IoU of 0.95 or more, and scores
-    that differ by 0.02 at the most.
-    """
-    confirmed, count = 0, 0
-    for row in range(len(a.boxes)):
-        sides = [Outputs(*(array[row] for array in outputs)) for outputs in (a, b)]
-        for x, y in (sides, sides[::-1]):
-            same = _iou(x.boxes, y.boxes) >= 0.95
-            same &= x.labels[:, None] == y.labels
-            same &= np.abs(x.scores[:, None] - y.scores) <= 0.02
-            confident = x.scores >= 0.1
-            confirmed += int(same.any(1)[confident].sum())
-            count += int(confident.sum())
-    assert count
-    return confirmed / count
-
-
-def _iou(a: Array, b: Array) -> Array:
-    """(N, 4) and (M, 4) -> (N, M)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    both = np.prod(np.clip(high - low, 0, None), axis=-1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (a, b)]
-    return both / (areas[0][:, None] + areas[1] - both)

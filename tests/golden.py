@@ -8,8 +8,9 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,7 @@ TOLERANCES = {
 }
 """Largest absolute error, by the name of an array without its index."""
 PIXELS = ("prenms_boxes", "final_boxes")
+ENGINE_PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,9 @@ class ArrayError:
     def ok(self) -> bool:
         """Whether the error is within the tolerance; NaN is not."""
         return self.error <= self.tolerance
+
+
+Check = Callable[[Path, str], list[ArrayError]]
 
 
 def check_case(folder: Path, name: str) -> list[ArrayError]:
@@ -118,7 +123,7 @@ def _case_errors(model: CoDino, case: Case) -> dict[str, float]:
     errors["topk_indices"] = _exchanged(computed["topk_indices"], golden)
     errors |= _pick_errors(scores, logits[0].sigmoid().numpy(), boxes, golden)
     queries, labels = np.divmod(picks, case.config.num_classes)
-    errors |= _final_errors(boxes[queries], scores, labels, case)
+    errors |= final_errors(boxes[queries], scores, labels, case)
     unknown = golden.keys() - errors.keys() - {"image_rgb_u8", "img_mask"}
     return errors | dict.fromkeys(sorted(unknown), np.inf)
 
@@ -209,22 +214,35 @@ def _pick_errors(
     }
 
 
-def _final_errors(boxes: Array, scores: Array, labels: Array, case: Case) -> dict[str, float]:
-    """Errors after NMS of (N, 4), (N,), (N,): every golden detection and our nearest."""
-    golden = case.arrays
+def final_errors(boxes: Array, scores: Array, labels: Array, case: Case) -> dict[str, float]:
+    """Errors after NMS of (N, 4), (N,), (N,)."""
     kept, scores = nms(boxes, scores, labels, **case.nms)
-    boxes, labels = boxes[kept], labels[kept]
-    box_errors = np.abs(golden["final_boxes"][:, None] - boxes).max(-1)  # (golden N, N)
-    score_errors = np.abs(golden["final_scores"][:, None] - scores)
+    return match_errors("final", boxes[kept], scores, labels[kept], case.arrays)
+
+
+def match_errors(
+    kind: str, boxes: Array, scores: Array, labels: Array, golden: Mapping[str, Array]
+) -> dict[str, float]:
+    """Errors of (N, 4), (N,), (N,): every golden detection and our nearest of its label.
+
+    Args:
+        kind: of the golden arrays, ``prenms`` or ``final``.
+        boxes: in pixels.
+        scores: one for each box.
+        labels: one for each box.
+        golden: arrays of the case.
+    """
+    box_errors = np.abs(golden[f"{kind}_boxes"][:, None] - boxes).max(-1)  # (golden N, N)
+    score_errors = np.abs(golden[f"{kind}_scores"][:, None] - scores)
     # Scores tell near-duplicates apart.
     cost = box_errors / max(golden["input"].shape) + score_errors
-    cost[golden["final_labels"][:, None] != labels] = np.inf
+    cost[golden[f"{kind}_labels"][:, None] != labels] = np.inf
     rows, nearest = np.arange(len(cost)), cost.argmin(1)
     one_to_one = len(np.unique(nearest)) == len(rows) == len(boxes)
     return {
-        "final_labels": 0 if one_to_one and np.isfinite(cost[rows, nearest]).all() else np.inf,
-        "final_scores": float(score_errors[rows, nearest].max()),
-        "final_boxes": float(box_errors[rows, nearest].max()),
+        f"{kind}_labels": 0 if one_to_one and np.isfinite(cost[rows, nearest]).all() else np.inf,
+        f"{kind}_scores": float(score_errors[rows, nearest].max()),
+        f"{kind}_boxes": float(box_errors[rows, nearest].max()),
     }
 
 
@@ -240,13 +258,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.golden",
         description="Compare the model with every golden case of a folder.",
-        epilog="example: python -m tests.golden tests/data/golden",
+        epilog="example: python -m tests.golden tests/data/golden --engine fp16",
         allow_abbrev=False,
     )
     parser.add_argument("folder", type=Path, help="holds NAME.config.json + NAME.npz, X_unit.npz")
-    folder = parser.parse_args(argv).folder
-    checks = [(check_case, name) for name in case_names(folder)]
-    checks += [(check_unit, name) for name in unit_names(folder)]
+    parser.add_argument(
+        "--engine",
+        choices=ENGINE_PRECISIONS,
+        help="check TensorRT engines of the cases' models instead, built on this GPU: in fp32 with "
+        "the goldens, in half precision with the PyTorch model",
+    )
+    args = parser.parse_args(argv)
+    folder, checks = args.folder, _checks(args.folder, args.engine)
     failed: list[str] = []
     try:
         if not checks:
@@ -260,6 +283,16 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     print("out of tolerance: " + ", ".join(failed) if failed else "all within tolerance")
     return 1 if failed else 0
+
+
+def _checks(folder: Path, precision: str | None) -> list[tuple[Check, str]]:
+    """What to call, and with which names."""
+    if precision is not None:
+        from tests.golden_engine import check_engine
+
+        return [(partial(check_engine, precision=precision), name) for name in case_names(folder)]
+    checks: list[tuple[Check, str]] = [(check_case, name) for name in case_names(folder)]
+    return checks + [(check_unit, name) for name in unit_names(folder)]
 
 
 def _table(errors: Iterable[ArrayError]) -> str:

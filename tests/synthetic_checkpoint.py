@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,3 +44,7 @@ def write_checkpoint(path: Path, state: dict[str, Tensor]) -> Path:
     """Write a safetensors file."""
     save_file(state, path)
     return path
+
+
+if __name__ == "__main__":  # PRESET FILE
+    write_checkpoint(Path(sys.argv[2]), settled(state_of(sys.argv[1])))

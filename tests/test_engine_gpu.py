@@ -9,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests.detections import Outputs, agreement, assert_close, golden_inputs, run_model
+from tests.detections import Outputs, assert_close, golden_inputs, run_model
+from trt_build.agreement import agreement
 
 pytestmark = pytest.mark.gpu
 

@@ -32,7 +32,16 @@ THIRD_PARTY = {
         "onnxruntime",
         "safetensors",
     },
-    "trt_build": {"tensorrt", "tensorrt_rtx", "polygraphy", "numpy", "rich", "google"},
+    "trt_build": {
+        "tensorrt",
+        "tensorrt_rtx",
+        "polygraphy",
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        "rich",
+        "google",
+    },
     "runtime": {"tensorrt", "tensorrt_rtx", "cuda", "onnxruntime", "numpy", "cv2", "rich"},
 }
 HEAVY = (
@@ -52,7 +61,10 @@ COMMANDS = (
     ["onnx_export", "--help"],
     ["trt_build", "--help"],
     ["trt_build", "inspect", "--help"],
+    ["trt_build", "polygraphy", "--help"],
+    ["trt_build", "verify", "--help"],
     ["runtime", "--help"],
+    ["runtime", "bench", "--help"],
     ["runtime", "detect", "--help"],
 )
 

@@ -1,4 +1,4 @@
-"""ONNX → engine with TensorRT or TensorRT-RTX: build, manifest, inspection.
+"""ONNX → engine with TensorRT or TensorRT-RTX: build, manifest, inspection, verification.
 
 The public names are loaded on first use, so that importing this package costs nothing.
 """
@@ -14,6 +14,7 @@ _MODULES = {
     "build_engine": "build",
     "choose_backend": "backend",
     "inspect_engine": "inspection",
+    "verify": "verification",
 }
 __all__ = list(_MODULES)
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from dataclasses import dataclass
 from types import ModuleType
 
 from runtime.errors import UserError
+
+_OLDEST_CUDA = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +29,8 @@ class Backend:
     """The name it is imported by."""
     install: str
     """The command that installs it."""
+    oldest: str
+    """The oldest version that builds our networks."""
     runs_plugins: bool
     """Whether a plugin node of ours can be built. TensorRT-RTX refuses plugin libraries."""
     cross_compiles: bool
@@ -34,13 +39,24 @@ class Backend:
     """Whether the builder times kernels on the GPU, so that a timing cache can help. TensorRT-RTX
     leaves that to the machine that runs the engine; its timing cache calls do nothing since 1.2
     and only make the builder look for a GPU."""
+    lacks: frozenset[str] = frozenset()
+    """Fields of ``BuildOptions`` that it does not have, though some of its calls are there."""
 
     def version(self) -> str:
         """Version of the installed package, read without importing it (an import is slow)."""
-        # Which package holds the module depends on the CUDA version it was installed for.
-        packages = importlib.metadata.packages_distributions().get(self.module, [])
+        package = self._package()
         # No package: the libraries of a tar file, say.
-        return importlib.metadata.version(packages[0]) if packages else str(self.load().__version__)
+        return importlib.metadata.version(package) if package else str(self.load().__version__)
+
+    def cuda_major(self) -> int:
+        """The CUDA version it was made for, which its package is named after: 13."""
+        found = re.search(r"cu(\d+)", self._package() or "")
+        return int(found[1]) if found else _OLDEST_CUDA
+
+    def _package(self) -> str | None:
+        """Which package holds the module: one for each CUDA version, ``tensorrt_cu13``."""
+        packages = importlib.metadata.packages_distributions().get(self.module, [])
+        return packages[0] if packages else None
 
     def load(self) -> ModuleType:
         """Import it.
@@ -64,7 +80,8 @@ BACKENDS = {
             name="tensorrt",
             title="TensorRT",
             module="tensorrt",
-            install="pip install tensorrt",
+            install='pip install "tensorrt>=10.6"',
+            oldest="10.6",
             runs_plugins=True,
             cross_compiles=False,
             times_kernels=True,
@@ -74,9 +91,13 @@ BACKENDS = {
             title="TensorRT-RTX",
             module="tensorrt_rtx",
             install='pip install -e ".[rtx]"',
+            oldest="1.7",
             runs_plugins=False,
             cross_compiles=True,
             times_kernels=False,
+            # Of 1.7: the engine is the same with any number of streams, compatibility levels are
+            # not supported, and the lean runtime that version compatibility needs is not shipped.
+            lacks=frozenset({"aux_streams", "hardware_compatibility", "version_compatible"}),
         ),
     )
 }

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,13 +19,15 @@ from runtime.manifest import MANIFEST_VERSION, manifest_path
 from runtime.tensorrt_log import make_logger, one_line
 from trt_build.backend import Backend
 from trt_build.config import add_profile, load_timing_cache, make_config, save_timing_cache
+from trt_build.failures import reason_of_failure
 from trt_build.layers import layers_of_network, layers_of_plan
-from trt_build.machine import describe_gpu, describe_machine
+from trt_build.machine import describe_machine
 from trt_build.manifest import current_manifest, describe_file, write_engine
 from trt_build.network import batch_profile, describe_io, parse_onnx
 from trt_build.onnx_file import read_onnx
 from trt_build.options import BuildOptions
 from trt_build.progress import make_monitor, run_cancellable, spinner
+from trt_build.requirements import require_gpu, require_version, require_writable
 
 # What layers put out in an engine of each precision, as the engine inspector calls it.
 _OUTPUT_TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}
@@ -70,16 +72,20 @@ def build_engine(
         UserError: a file, an option or a network that cannot be used. Nothing was written.
         KeyboardInterrupt: the build was cancelled. Nothing was written.
     """
-    options = options.for_backend(backend)
-    if timing_cache is not None and not backend.times_kernels:
-        raise UserError(
-            f"{backend.title} times no kernels while it builds, so a timing cache has no effect; "
-            "leave --timing-cache out"
-        )
-    _check_paths(onnx, [engine, manifest_path(engine), *([timing_cache] if timing_cache else [])])
+    options, gpu = check_request(
+        engine, backend=backend, options=options, timing_cache=timing_cache
+    )
+    _check_onnx(onnx, (engine, manifest_path(engine), *([timing_cache] if timing_cache else [])))
     onnx_sha256 = sha256_of(onnx)
     library = _plugin_library(backend, plugin_library)
-    recipe = _recipe(onnx_sha256, backend, options, library)
+    recipe = {
+        "onnx_sha256": onnx_sha256,
+        "plugin_sha256": sha256_of(library) if library else None,
+        "backend": backend.name,
+        "backend_version": backend.version(),
+        "gpu": gpu,
+        "options": options.to_json(),
+    }
     if not force and (manifest := current_manifest(engine, recipe)) is not None:
         return BuildResult(manifest=manifest, reused=True)
 
@@ -109,8 +115,33 @@ def build_engine(
     return BuildResult(manifest=manifest, reused=False)
 
 
-def _check_paths(onnx: Path, outputs: list[Path]) -> None:
-    """Refuse before the slow step what would fail after it."""
+def check_request(
+    engine: Path, *, backend: Backend, options: BuildOptions, timing_cache: Path | None
+) -> tuple[BuildOptions, str | None]:
+    """Refuse what can be refused before there is an ONNX.
+
+    Returns:
+        The options with the backend's defaults, and the GPU that the engine is for: None if the
+        backend builds for others than this machine's.
+
+    Raises:
+        UserError: an option, a path, the backend or this machine cannot be used.
+    """
+    options = options.for_backend(backend)
+    if timing_cache is not None and not backend.times_kernels:
+        raise UserError(
+            f"{backend.title} times no kernels while it builds, so a timing cache has no effect; "
+            "leave --timing-cache out"
+        )
+    require_writable(path for path in (engine, manifest_path(engine), timing_cache) if path)
+    # Asked before the library is: TensorRT 10.6 aborts the process where there is no GPU.
+    gpu = None if backend.cross_compiles else require_gpu(backend)
+    require_version(backend, backend.version())
+    return options, gpu
+
+
+def _check_onnx(onnx: Path, outputs: Sequence[Path]) -> None:
+    """Refuse a file that is not there, or that would be overwritten."""
     if not onnx.is_file():
         raise UserError(
             f"{onnx} is {'a folder' if onnx.is_dir() else 'not there'}; give an ONNX file"
@@ -120,11 +151,6 @@ def _check_paths(onnx: Path, outputs: list[Path]) -> None:
             raise UserError(
                 f"{output} would overwrite the ONNX it is built from; choose another -o"
             )
-        if output.is_dir():
-            raise UserError(f"cannot write {output}: it is a folder; give a file name")
-        folder = next(parent for parent in output.absolute().parents if parent.exists())
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise UserError(f"cannot write {output}: {folder} is not a folder that can be written")
 
 
 def _plugin_library(backend: Backend, explicit: Path | None) -> Path | None:
@@ -141,34 +167,6 @@ def _plugin_library(backend: Backend, explicit: Path | None) -> Path | None:
         if explicit is not None:
             raise
         return None
-
-
-def _recipe(
-    onnx_sha256: str, backend: Backend, options: BuildOptions, library: Path | None
-) -> dict[str, Any]:
-    """All that decides what is built; an engine with an equal recipe is as good as a new one.
-
-    Raises:
-        UserError: the backend needs a GPU and there is none.
-    """
-    gpu = None
-    if not backend.cross_compiles:
-        # Asked before the library is: TensorRT 10.6 aborts the process where there is no GPU.
-        found, reason = describe_gpu()
-        if found is None:
-            raise UserError(
-                f"{backend.title} builds on the GPU that runs the engine ({reason}); "
-                "use --backend tensorrt-rtx"
-            )
-        gpu = found["name"]
-    return {
-        "onnx_sha256": onnx_sha256,
-        "plugin_sha256": sha256_of(library) if library else None,
-        "backend": backend.name,
-        "backend_version": backend.version(),
-        "gpu": gpu,
-        "options": options.to_json(),
-    }
 
 
 def _build_plan(
@@ -199,13 +197,19 @@ def _build_plan(
         )
     errors = [one_line(message) for message in logger.errors]
     if plan is None:
-        raise UserError(f"{trt.__name__} could not build {onnx}: {'; '.join(errors)}")
-    for error in errors:  # the backend complained and yet went on
+        raise UserError(f"{trt.__name__} could not build {onnx}: {reason_of_failure(errors)}")
+    for error in dict.fromkeys(errors):  # the backend complained and yet went on
         print(f"{trt.__name__}: warning: {error}", file=sys.stderr)
     if timing_cache is not None:
         save_timing_cache(cache, timing_cache)
-    layers = layers_of_plan(trt, logger, plan) or layers_of_network(network)
-    return plan, {"io": describe_io(network, profile), "layers": layers}
+    layers = None
+    if options.profiling_verbosity == "detailed":  # or the engine does not tell
+        allowed = options.version_compatible
+        layers = layers_of_plan(trt, logger, plan, host_code_allowed=allowed)
+    return plan, {
+        "io": describe_io(network, profile),
+        "layers": layers or layers_of_network(network),
+    }
 
 
 def _check_precision(onnx: Path, model: dict[str, Any], layers: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from runtime.errors import UserError
 
-_COMMANDS = ("inspect",)
+_COMMANDS = ("inspect", "polygraphy", "verify")
 """Modules of ``trt_build.commands``; what is none of them is what to build."""
 
 

@@ -18,11 +18,12 @@ def make_config(trt: ModuleType, builder: Any, options: BuildOptions) -> Any:
     """A builder configuration with these options.
 
     Raises:
-        UserError: a compute capability that this version does not build for.
+        UserError: a compute capability or compatibility level that this version does not have.
     """
     config = builder.create_builder_config()
-    # The engine inspector tells layer types and precisions only of engines built like this.
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.profiling_verbosity = getattr(
+        trt.ProfilingVerbosity, _member_name(options.profiling_verbosity)
+    )
     if hasattr(trt.BuilderFlag, "TF32"):
         # On by default; float32 was asked for where an answer needs it, TF32 keeps 10 bits.
         config.clear_flag(trt.BuilderFlag.TF32)
@@ -31,9 +32,31 @@ def make_config(trt: ModuleType, builder: Any, options: BuildOptions) -> Any:
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, limit)
     if options.optimization_level is not None:
         config.builder_optimization_level = options.optimization_level
+    if options.aux_streams is not None:
+        config.max_aux_streams = options.aux_streams
+    if options.hardware_compatibility != "none":
+        level = hardware_compatibility_level(trt, options.hardware_compatibility)
+        config.hardware_compatibility_level = level
+    if options.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if options.compute_capabilities:
         _set_compute_capabilities(trt, config, options.compute_capabilities)
     return config
+
+
+def hardware_compatibility_level(trt: ModuleType, option: str) -> Any:
+    """The member of ``trt.HardwareCompatibilityLevel`` for one of ``HARDWARE_COMPATIBILITIES``.
+
+    Raises:
+        UserError: this version has no such level.
+    """
+    members = trt.HardwareCompatibilityLevel.__members__
+    if _member_name(option) not in members:
+        raise UserError(
+            f"{trt.__name__} {trt.__version__} has no hardware compatibility {option} (10.9 "
+            "brought same-compute-capability); take another or install a newer version"
+        )
+    return members[_member_name(option)]
 
 
 def add_profile(builder: Any, config: Any, profile: BatchProfile) -> None:
@@ -56,6 +79,11 @@ def save_timing_cache(cache: Any, path: Path) -> None:
     """Write the cache back, with what the build added to it."""
     with atomic_output(path) as file:
         file.write_bytes(cache.serialize())
+
+
+def _member_name(option: str) -> str:
+    """``"ampere-plus"`` → ``"AMPERE_PLUS"``."""
+    return option.upper().replace("-", "_")
 
 
 def _set_compute_capabilities(trt: ModuleType, config: Any, capabilities: tuple[str, ...]) -> None:

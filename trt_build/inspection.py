@@ -51,7 +51,11 @@ def _check_kind(path: Path) -> None:
 
 def _count_layers(engine: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
     """The layers of the engine and no note, or None and a note that says why not."""
-    wanted = BACKENDS[recipe["backend"]]
+    wanted, options = BACKENDS[recipe["backend"]], recipe["options"]
+    # Manifests written before there was this option do not have it.
+    verbosity = options.get("profiling_verbosity", "detailed")
+    if verbosity != "detailed":
+        return None, f"built with --profiling-verbosity {verbosity}, it does not tell of them"
     try:
         backend = choose_backend(wanted.name)
     except UserError:
@@ -65,7 +69,8 @@ def _count_layers(engine: Path, recipe: dict[str, Any]) -> tuple[dict[str, Any] 
         return None, f"an engine can be loaded only where a GPU is ({reason})"
     trt = backend.load()
     logger = make_logger(trt)
-    layers = layers_of_plan(trt, logger, engine.read_bytes())
+    host_code_allowed = options.get("version_compatible", False)
+    layers = layers_of_plan(trt, logger, engine.read_bytes(), host_code_allowed=host_code_allowed)
     if layers is None:
         return None, f"it cannot be loaded here: {'; '.join(map(one_line, logger.errors))}"
     return layers, None

@@ -33,19 +33,24 @@ def layers_of_network(network: Any) -> dict[str, Any]:
     )
 
 
-def layers_of_plan(trt: ModuleType, logger: Any, plan: Any) -> dict[str, Any] | None:
+def layers_of_plan(
+    trt: ModuleType, logger: Any, plan: Any, *, host_code_allowed: bool
+) -> dict[str, Any] | None:
     """Count the layers of an engine: what was really built.
 
     Args:
         trt: the backend that built it, with detailed profiling verbosity.
         logger: keeps the backend's reason if the engine cannot be deserialised.
         plan: the serialised engine, anything with the buffer protocol.
+        host_code_allowed: let code inside the plan run, as a version-compatible one needs it.
 
     Returns:
         The counts, or None where the engine cannot be deserialised: both backends need a GPU for
         that, even TensorRT-RTX, which builds without one.
     """
-    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    runtime = trt.Runtime(logger)
+    runtime.engine_host_code_allowed = host_code_allowed
+    engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         return None
     inspector = engine.create_engine_inspector()

@@ -55,6 +55,26 @@ def describe_gpu() -> tuple[dict[str, Any] | None, str | None]:
     }, None
 
 
+def start_cuda() -> str | None:
+    """Let CUDA use its first GPU, as TensorRT will; returns why it cannot, or None.
+
+    It cannot where none is visible, the GPU's memory is full, or another process has it alone.
+    """
+    driver = ctypes.CDLL("libcuda.so.1")
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    error = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        # The context that all CUDA libraries in this process share, kept until it ends.
+        or driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)
+    )
+    if not error:
+        return None
+    name = ctypes.c_char_p()
+    driver.cuGetErrorName(error, ctypes.byref(name))
+    return f"CUDA cannot start: {(name.value or str(error).encode()).decode()}"
+
+
 def _cuda_of_driver() -> str | None:
     """The newest CUDA version that the driver speaks: "13.0"."""
     version = ctypes.c_int()

@@ -34,22 +34,26 @@ def read_onnx(path: Path) -> OnnxSummary:
         UserError: not a file, not a whole ONNX model, weights in other files, or no metadata
             from ``onnx_export``.
     """
-    model = _load(path)
+    model = load_onnx(path)
     if not model.graph.node or not model.graph.output:
         raise UserError(f"{path} holds no ONNX graph (empty or not an ONNX file); export it again")
     if any(tensor.external_data for tensor in model.graph.initializer):
         # The hash of this one file would say nothing about the weights.
         raise UserError(f"{path} keeps its weights in other files; export it as one file")
     return OnnxSummary(
-        model=_metadata(path, {prop.key: prop.value for prop in model.metadata_props}),
+        model=exporter_metadata(path, model),
         plugin_ops=tuple(
             sorted({n.op_type for n in model.graph.node if n.domain == PLUGIN_DOMAIN})
         ),
     )
 
 
-def _load(path: Path) -> Any:
-    """An ``onnx.ModelProto`` without its external data."""
+def load_onnx(path: Path) -> Any:
+    """An ``onnx.ModelProto`` without its external data.
+
+    Raises:
+        UserError: not a file, or not a whole ONNX model.
+    """
     missing = [name for name in ("polygraphy", "onnx") if find_spec(name) is None]
     if missing:
         raise UserError(
@@ -69,14 +73,20 @@ def _load(path: Path) -> Any:
         raise UserError(f"{path} is not a whole ONNX model; export or copy it again") from error
 
 
-def _metadata(path: Path, properties: dict[str, str]) -> dict[str, Any]:
+def exporter_metadata(path: Path, model: Any) -> dict[str, Any]:
+    """The JSON object that ``onnx_export`` left in the ``onnx.ModelProto`` of a file.
+
+    Raises:
+        UserError: there is none.
+    """
+    properties = {prop.key: prop.value for prop in model.metadata_props}
     try:
-        model = json.loads(properties[_METADATA_KEY])
+        entry = json.loads(properties[_METADATA_KEY])
     except (KeyError, ValueError):
-        model = None
-    if not isinstance(model, dict):
+        entry = None
+    if not isinstance(entry, dict):
         raise UserError(
             f"{path} has no usable metadata entry {_METADATA_KEY!r}, so it does not come from "
             "this project's exporter; make it with python -m onnx_export"
         )
-    return model
+    return entry

@@ -34,7 +34,7 @@ def print_tables(engine: Path, description: dict[str, Any]) -> None:
     recipe, layers, model = description["recipe"], description["layers"], description["model"]
     build, onnx = description["build"], description["onnx"]
     options = {k: v for k, v in recipe["options"].items() if k != "compute_capabilities"}
-    _print_table(
+    print_table(
         str(engine),
         (),
         [
@@ -47,7 +47,7 @@ def print_tables(engine: Path, description: dict[str, Any]) -> None:
             *((key, str(value)) for key, value in options.items() if value is not None),
         ],
     )
-    _print_table(
+    print_table(
         "inputs and outputs",
         ("name", "", "type", "shape", "batch"),
         [
@@ -55,7 +55,7 @@ def print_tables(engine: Path, description: dict[str, Any]) -> None:
             for t in description["io"]
         ],
     )
-    _print_table(
+    print_table(
         f"{layers['count']} layers, from the {layers['source']}",
         ("type", "count"),
         [(name, str(count)) for name, count in layers["by_type"].items()],
@@ -65,7 +65,8 @@ def print_tables(engine: Path, description: dict[str, Any]) -> None:
         print(f"layers are as the manifest has them: {description['layers_note']}")
 
 
-def _print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a title and a table; no columns: rows without a head."""
     table = Table(*columns, box=SIMPLE_HEAD, show_header=bool(columns))
     for row in rows:
         # Names come from the ONNX: what looks like rich's markup in them is none.

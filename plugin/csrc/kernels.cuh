@@ -10,8 +10,9 @@
 //
 // Two neighbouring heads of a token fill one 128-byte line, so that eight lanes read from all banks
 // of the L1 cache. A block stays with its two heads and moves over neighbouring queries, whose
-// samples lie in the lines that it has just read. What the lanes share goes through shuffles: all
-// of the L1 memory stays a cache, whose bandwidth is the limit.
+// samples lie in the lines that it has just read. The L1 memory is the limit: its bandwidth, which
+// values take four fifths of, and its size. So the lanes share the weights of one level at a time
+// there, four in one read, and token numbers by shuffles.
 //
 // sample_any: any other numbers of heads, channels and points; a thread computes one channel of
 // one query.
@@ -25,9 +26,15 @@ namespace codetr {
 constexpr int kLanes = 4;        // lanes of one (query, head), and points of a level
 constexpr int kLaneChannels = 8; // channels of a lane
 constexpr int kHeadChannels = kLanes * kLaneChannels;
-constexpr int kWarpHeads = 2;
+#ifndef CODETR_HEADS
+#define CODETR_HEADS 2
+#endif
+#ifndef CODETR_BAND
+#define CODETR_BAND 8
+#endif
+constexpr int kWarpHeads = CODETR_HEADS;
 constexpr int kWarpQueries = 32 / (kLanes * kWarpHeads);
-constexpr uint32_t kBandRows = 8;
+constexpr uint32_t kBandRows = CODETR_BAND;
 constexpr unsigned kAllLanes = 0xFFFFFFFF;
 
 // The order in which blocks take the queries of an encoder, which are the cells of all levels:
@@ -73,25 +80,16 @@ template <int kCount> __device__ inline void softmax_across_lanes(float (&values
     }
 }
 
-// What lane `source` of each four holds, in all four.
-__device__ inline Corners broadcast(Corners const& corners, int source) {
-    Corners all;
-    for (int i = 0; i < 4; ++i) {
-        all.weight[i] = __shfl_sync(kAllLanes, corners.weight[i], source, kLanes);
-    }
-    all.first = __shfl_sync(kAllLanes, corners.first, source, kLanes);
-    return all;
-}
-
 // Adds one sample to a lane's channels. `first` is its upper left corner, the steps count bytes.
 template <typename T>
 __device__ inline void add_sample(char const* first, uint64_t right, uint64_t below,
-                                  float const (&weight)[4], float (&sum)[kLaneChannels]) {
+                                  float4 const& weights, float (&sum)[kLaneChannels]) {
     float corners[4][kLaneChannels];
     load_8(reinterpret_cast<T const*>(first), corners[0]);
     load_8(reinterpret_cast<T const*>(first + right), corners[1]);
     load_8(reinterpret_cast<T const*>(first + below), corners[2]);
     load_8(reinterpret_cast<T const*>(first + below + right), corners[3]);
+    float const weight[4] = {weights.x, weights.y, weights.z, weights.w};
     for (int i = 0; i < 4; ++i) {
         for (int channel = 0; channel < kLaneChannels; ++channel) {
             sum[channel] = fmaf(weight[i], corners[i][channel], sum[channel]);
@@ -100,11 +98,13 @@ __device__ inline void add_sample(char const* first, uint64_t right, uint64_t be
 }
 
 // One query and head; a lane gets its 8 channels in `sum`. `value` points to the lane's channels
-// of token 0, `offsets` and `logits` to the lane's point of level 0.
+// of token 0, `offsets` and `logits` to the lane's point of level 0, `shared` to room for a level's
+// weights of all lanes of the warp.
 template <typename T, int kLevels>
 __device__ inline void sum_samples(T const* value, T const* offsets, T const* logits,
                                    Level const (&levels)[kLevels], Reference const& reference,
-                                   uint32_t channels, float (&sum)[kLaneChannels]) {
+                                   uint32_t channels, float4* shared,
+                                   float (&sum)[kLaneChannels]) {
     float weights[kLevels];
     float2 moves[kLevels];
 #pragma unroll
@@ -113,6 +113,7 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
         moves[level] = stream_2(offsets + 2 * level * kLanes);
     }
     softmax_across_lanes(weights);
+    uint32_t const lane = threadIdx.x % 32;
     // In bytes, so that an address is one multiplication of 32-bit numbers to a 64-bit sum.
     auto const* base = reinterpret_cast<char const*>(value);
     uint32_t const token_bytes = channels * sizeof(T);
@@ -121,54 +122,60 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
         Level const level = levels[i];
         uint64_t const right = uint64_t{right_step(level)} * token_bytes;
         uint64_t const below = uint64_t{below_step(level)} * token_bytes;
-        Corners const own = sample_corners(level, reference, moves[i].x, moves[i].y, weights[i]);
+        Corners const own = sample_corners<sizeof(T) == sizeof(float)>(
+            level, reference, moves[i].x, moves[i].y, weights[i]);
+        __syncwarp(); // all have read the level before
+        shared[lane] = make_float4(own.weight[0], own.weight[1], own.weight[2], own.weight[3]);
+        __syncwarp();
 #pragma unroll
         for (int point = 0; point < kLanes; ++point) {
-            Corners const corners = broadcast(own, point);
-            char const* first = base + uint64_t{corners.first} * token_bytes;
-            add_sample<T>(first, right, below, corners.weight, sum);
+            uint32_t const token = __shfl_sync(kAllLanes, own.first, point, kLanes);
+            add_sample<T>(base + uint64_t{token} * token_bytes, right, below,
+                          shared[lane / kLanes * kLanes + point], sum);
         }
     }
 }
 
-// Grid: runs of `block_queries` queries, pairs of heads, batch.
-template <typename T, int kLevels>
-__global__ void __launch_bounds__(512, 2) sample_vectorised(MsDeformAttn problem,
-                                                            uint32_t block_queries) {
+// Grid: runs of kRun queries, pairs of heads, batch.
+template <typename T, int kLevels, int kThreads, int kRun>
+__global__ void __launch_bounds__(kThreads, CODETR_BLOCKS)
+    sample_vectorised(MsDeformAttn problem) {
     __shared__ Level levels[kLevels];
+    __shared__ uint32_t order[kRun];
+    __shared__ float4 weights[kThreads];
     int const batch = blockIdx.z;
+    uint32_t const queries = problem.queries;
     if (threadIdx.x < kLevels) {
         levels[threadIdx.x] = read_level(problem, batch, threadIdx.x);
     }
+    for (uint32_t i = threadIdx.x; i < kRun; i += kThreads) {
+        // Lanes past the end repeat the last query: shuffles need all of them.
+        uint32_t const index = min(blockIdx.x * kRun + i, queries - 1);
+        bool const all_cells = problem.queries == problem.tokens; // an encoder
+        order[i] = all_cells ? query_in_bands(problem.level_sizes, kLevels, index) : index;
+    }
     __syncthreads();
 
-    uint32_t const queries = problem.queries;
     uint32_t const lane = threadIdx.x % kLanes;
     uint32_t const head = blockIdx.y * kWarpHeads + threadIdx.x / kLanes % kWarpHeads;
     int const channel = head * kHeadChannels + lane * kLaneChannels;
     int const head_samples = kLevels * kLanes;
     int const samples = problem.heads * head_samples;
-    bool const all_cells = problem.queries == problem.tokens; // an encoder
     T const* value = static_cast<T const*>(problem.value) + channel
                      + static_cast<size_t>(batch) * problem.tokens * problem.channels;
 
-    uint32_t const first = blockIdx.x * block_queries + threadIdx.x / (kLanes * kWarpHeads);
-    uint32_t const step = blockDim.x / (kLanes * kWarpHeads);
-    for (uint32_t done = 0; done < block_queries; done += step) {
-        // Lanes past the end repeat the last query: shuffles need all of them.
-        uint32_t const index = min(first + done, queries - 1);
-        uint32_t query = index;
-        if (all_cells) {
-            query = min(query_in_bands(problem.level_sizes, kLevels, index), queries - 1);
-        }
+    constexpr uint32_t kStep = kThreads / (kLanes * kWarpHeads);
+    for (uint32_t i = threadIdx.x / (kLanes * kWarpHeads); i < kRun; i += kStep) {
+        uint32_t const query = min(order[i], queries - 1);
         size_t const row = static_cast<size_t>(batch) * queries + query;
         T const* sampling = static_cast<T const*>(problem.sampling) + row * samples * 3;
         T const* offsets = sampling + 2 * (head * head_samples + lane);
         T const* logits = sampling + 2 * samples + head * head_samples + lane;
         float sum[kLaneChannels] = {};
         sum_samples<T, kLevels>(value, offsets, logits, levels,
-                                read_reference(problem, batch, query), problem.channels, sum);
-        if (first + done < queries) {
+                                read_reference(problem, batch, query), problem.channels,
+                                weights + threadIdx.x / 32 * 32, sum);
+        if (blockIdx.x * kRun + i < queries) {
             store_8(sum, static_cast<T*>(problem.output) + row * problem.channels + channel);
         }
     }
@@ -215,7 +222,7 @@ template <typename T> __global__ void sample_any(MsDeformAttn problem) {
         Level const level = read_level(problem, batch, i);
         for (int point = 0; point < problem.points; ++point, offsets += 2, ++logits) {
             float const weight = expf(widen(*logits) - softmax.x) / softmax.y;
-            Corners const corners = sample_corners(level, reference, widen(offsets[0]),
+            Corners const corners = sample_corners<true>(level, reference, widen(offsets[0]),
                                                    widen(offsets[1]), weight);
             for (int corner = 0; corner < 4; ++corner) {
                 size_t const token = corners.first + corner % 2 * right_step(level)

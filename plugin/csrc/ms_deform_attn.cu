@@ -2,6 +2,11 @@
 // kernels.cuh says what the kernels compute and what one thread does, ms_deform_attn.h has the
 // layouts.
 #include "ms_deform_attn.h"
+#ifndef CODETR_THREADS
+#define CODETR_THREADS 512
+#define CODETR_BLOCKS 2
+#define CODETR_RUN 256
+#endif
 
 #include "kernels.cuh"
 
@@ -50,16 +55,20 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, c
     return cudaLaunchKernelEx(&config, kernel, parameters...);
 }
 
+// Blocks of kThreads, each with kRun queries and a pair of heads.
+template <typename T, int kThreads, int kRun>
+cudaError_t sample_runs(MsDeformAttn const& p, cudaStream_t stream) {
+    uint32_t const runs = (static_cast<uint32_t>(p.queries) + kRun - 1) / kRun;
+    dim3 const grid(runs, p.heads / kWarpHeads, p.batch);
+    return launch(sample_vectorised<T, kLevels, kThreads, kRun>, grid, kThreads, stream, p);
+}
+
 template <typename T> cudaError_t sample(MsDeformAttn const& p, cudaStream_t stream) {
     if (has_vectorised(p, sizeof(T))) {
-        // Many queries: a block of 16 warps walks over 256 neighbours. Few, as in a decoder: small
+        // Many queries: a block of many warps walks over neighbours. Few, as in a decoder: small
         // blocks spread them over the whole GPU.
         bool const many = int64_t{p.batch} * p.queries >= 16384;
-        unsigned const threads = many ? 512 : 64;
-        uint32_t const block_queries = many ? 256 : threads / (kLanes * kWarpHeads);
-        uint32_t const runs = (static_cast<uint32_t>(p.queries) + block_queries - 1) / block_queries;
-        dim3 const grid(runs, p.heads / kWarpHeads, p.batch);
-        return launch(sample_vectorised<T, kLevels>, grid, threads, stream, p, block_queries);
+        return many ? sample_runs<T, CODETR_THREADS, CODETR_RUN>(p, stream) : sample_runs<T, 64, 64 / (kLanes * kWarpHeads)>(p, stream);
     }
     constexpr int64_t kThreads = 256;
     int64_t const blocks =

@@ -34,13 +34,15 @@ class Attributes {
     nvinfer1::PluginFieldCollection const collection_;
 };
 
-// Nothing in its methods can throw; errors are non-zero return values, which TensorRT reports.
+// Nothing in its methods can throw. What they refuse they report (report.h) and return a non-zero
+// value, of which TensorRT makes an error.
 class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneCore,
                      public nvinfer1::IPluginV3OneBuild,
                      public nvinfer1::IPluginV3OneRuntime {
   public:
-    explicit Plugin(Attributes const& attributes) noexcept;
+    // The layer's name is for messages only; null if it has none.
+    Plugin(Attributes const& attributes, char const* layer) noexcept;
 
     // IPluginV3
     nvinfer1::IPluginCapability*
@@ -80,14 +82,17 @@ class Plugin final : public nvinfer1::IPluginV3,
     nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override;
 
   private:
+    char const* layer() const noexcept { return layer_.data(); }
+
     Attributes const attributes_;
+    std::array<char, 128> layer_;          // cut off where it is longer
     std::array<char, 32> timing_cache_id_; // TensorRT adds shapes and types itself
 };
 
 class Creator final : public nvinfer1::IPluginCreatorV3One {
   public:
-    // Null unless the fields are exactly the plugin's attributes, both positive.
-    nvinfer1::IPluginV3* createPlugin(char const* name,
+    // Null, and reported, unless the fields are exactly the plugin's attributes, both positive.
+    nvinfer1::IPluginV3* createPlugin(char const* layer,
                                       nvinfer1::PluginFieldCollection const* fields,
                                       nvinfer1::TensorRTPhase phase) noexcept override;
     nvinfer1::PluginFieldCollection const* getFieldNames() noexcept override;

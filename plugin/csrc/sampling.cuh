@@ -24,15 +24,15 @@ struct Corners {
 };
 
 // Token steps from the upper left corner; zero on a level too small to have a neighbour.
-__host__ __device__ inline uint32_t right_step(Level const& level) {
+__device__ inline uint32_t right_step(Level const& level) {
     return level.valid_width > 1.0F ? 1U : 0U;
 }
-__host__ __device__ inline uint32_t below_step(Level const& level) {
+__device__ inline uint32_t below_step(Level const& level) {
     return level.valid_height > 1.0F ? level.width : 0U;
 }
 
 // Level `index` for image `batch`. A level that does not fit into the tokens is empty.
-__host__ __device__ inline Level read_level(MsDeformAttn const& problem, int batch, int index) {
+__device__ inline Level read_level(MsDeformAttn const& problem, int batch, int index) {
     int64_t start = 0;
     for (int i = 0; i < index; ++i) {
         start += static_cast<int64_t>(problem.level_sizes[2 * i]) * problem.level_sizes[2 * i + 1];
@@ -60,7 +60,7 @@ struct Position {
 
 // Splits `reference * size + offset - 0.5`. In one float a coordinate of 480 cells would be off by
 // up to 1.5e-5 cells; here the rounding of the product is kept and added to the small part.
-__host__ __device__ inline Position locate(float reference, float size, float offset) {
+__device__ inline Position locate(float reference, float size, float offset) {
     float const centre = reference * size;
     float const rounding = fmaf(reference, size, -centre);
     float const cell = floorf(centre);
@@ -76,13 +76,27 @@ struct Pair {
 };
 
 // A cell weighs 1 minus its distance: the move needs no case for positions at or past the border.
-// fmaxf drops NaN, so that a position that is none weighs nothing.
-__host__ __device__ inline Pair neighbours(Position position, float size) {
-    float const first = fmaxf(fminf(position.cell, size - 2.0F), 0.0F);
-    float const distance = (position.cell - first) + position.rest;
-    float const left = fmaxf(1.0F - fabsf(distance), 0.0F);
-    float const right = fmaxf(1.0F - fabsf(distance - 1.0F), 0.0F);
+// A position that is NaN weighs nothing.
+__device__ inline Pair weigh(float first, float distance, float size) {
+    float const left = __saturatef(1.0F - fabsf(distance));
+    float const right = __saturatef(1.0F - fabsf(distance - 1.0F));
     return {first, {size > 0.0F ? left : 0.0F, size > 1.0F ? right : 0.0F}};
+}
+
+// fminf drops NaN, so that the cell can be read whatever the position is.
+__device__ inline float nearest_cell(float cell, float size) {
+    return fmaxf(fminf(cell, size - 2.0F), 0.0F);
+}
+
+__device__ inline Pair neighbours(Position position, float size) {
+    float const first = nearest_cell(position.cell, size);
+    return weigh(first, (position.cell - first) + position.rest, size);
+}
+
+// From a coordinate in a single float.
+__device__ inline Pair neighbours(float coordinate, float size) {
+    float const first = nearest_cell(floorf(coordinate), size);
+    return weigh(first, coordinate - first, size);
 }
 
 // The reference of one query. What an offset of 1 means: one cell for points, for boxes
@@ -93,7 +107,7 @@ struct Reference {
     bool box;
 };
 
-__host__ __device__ inline Reference read_reference(MsDeformAttn const& problem, int batch,
+__device__ inline Reference read_reference(MsDeformAttn const& problem, int batch,
                                                     uint32_t query) {
     int const image = problem.reference_batch > 1 ? batch : 0;
     size_t const row = static_cast<size_t>(image) * problem.queries + query;
@@ -113,7 +127,7 @@ struct Offset {
 
 // An offset of points is small as it is. One of boxes can be many cells long: both its products
 // keep their rounding, and the whole cells stay out of the sum with the small parts.
-__host__ __device__ inline Offset measure(float offset, bool box, float unit, float size) {
+__device__ inline Offset measure(float offset, bool box, float unit, float size) {
     if (!box) {
         return {0.0F, offset};
     }
@@ -124,19 +138,31 @@ __host__ __device__ inline Offset measure(float offset, bool box, float unit, fl
     return {cells, (length - cells) + rounding};
 }
 
+// Exact: for float32 values, whose rounding is as small as that of a coordinate in one float.
+__device__ inline Pair exact_neighbours(float reference, float size, float offset, bool box,
+                                        float unit) {
+    Offset const shift = measure(offset, box, unit, size);
+    Position position = locate(reference, size, shift.rest);
+    position.cell += shift.cells;
+    return neighbours(position, size);
+}
+
+// For 16-bit values: up to 3e-5 of 480 cells off, a fifteenth of their smallest rounding.
+__device__ inline Pair quick_neighbours(float reference, float size, float offset, bool box,
+                                        float unit) {
+    float const reach = box ? unit * size : 1.0F;
+    return neighbours(fmaf(offset, reach, fmaf(reference, size, -0.5F)), size);
+}
+
 // Tokens and weights of one sample; `weight` is its softmax weight.
-__host__ __device__ inline Corners sample_corners(Level const& level, Reference const& reference,
-                                                  float offset_x, float offset_y, float weight) {
-    float const width = level.valid_width;
-    float const height = level.valid_height;
-    Offset const shift_x = measure(offset_x, reference.box, reference.unit_x, width);
-    Offset const shift_y = measure(offset_y, reference.box, reference.unit_y, height);
-    Position position_x = locate(reference.x, width, shift_x.rest);
-    Position position_y = locate(reference.y, height, shift_y.rest);
-    position_x.cell += shift_x.cells;
-    position_y.cell += shift_y.cells;
-    Pair const x = neighbours(position_x, width);
-    Pair const y = neighbours(position_y, height);
+template <bool kExact>
+__device__ inline Corners sample_corners(Level const& level, Reference const& reference,
+                                         float offset_x, float offset_y, float weight) {
+    auto constexpr kNeighbours = kExact ? exact_neighbours : quick_neighbours;
+    Pair const x = kNeighbours(reference.x, level.valid_width, offset_x, reference.box,
+                               reference.unit_x);
+    Pair const y = kNeighbours(reference.y, level.valid_height, offset_y, reference.box,
+                               reference.unit_y);
     float const upper = y.weight[0] * weight;
     float const lower = y.weight[1] * weight;
     uint32_t const token = static_cast<uint32_t>(y.first) * level.width

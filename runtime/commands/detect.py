@@ -68,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
     """
     # The decoders' own messages would repeat ours; OpenCV reads this when first imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    pictures = _pictures(args.images)
+    from runtime.images import picture_files
+
+    pictures = picture_files(args.images)
     targets = _targets(pictures, args.output)
     _check_writable(args.output)
 
@@ -104,30 +106,6 @@ def _score(text: str) -> float:
     if not 0 <= score <= 1:
         raise UserError(f"--score-threshold must be a number from 0 to 1, got {text}")
     return score
-
-
-def _pictures(paths: Iterable[Path]) -> list[Path]:
-    """Files as given, folders replaced by the pictures in them; each once."""
-    from runtime.images import IMAGE_SUFFIXES
-
-    pictures: dict[Path, None] = {}  # an ordered set
-    for path in paths:
-        if not path.is_dir():
-            pictures[path] = None
-            continue
-        try:
-            inside = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            )
-        except OSError as error:
-            raise UserError(f"cannot read folder {path}: {error.strerror}") from error
-        if not inside:
-            suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-            raise UserError(f"no pictures in folder {path}; looked for files named {suffixes}")
-        pictures |= dict.fromkeys(inside)
-    return list(pictures)
 
 
 def _targets(pictures: Iterable[Path], folder: Path) -> dict[Path, Path]:

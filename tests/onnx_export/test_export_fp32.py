@@ -71,6 +71,7 @@ def test_metadata(files, kind, role):
     metadata = json.loads(model.metadata_props[0].value)
     assert metadata.pop("classes") == list(COCO_CLASSES)
     assert re.fullmatch("[0-9a-f]{64}", metadata.pop("weights_sha256"))
+    assert metadata.pop("stages").keys() == {"backbone", "neck", "memory", "topk", "decoder"}
     assert metadata == {
         "version": "0.1.0",
         "role": role,

@@ -48,12 +48,14 @@ template <typename T> T __shfl_sync(unsigned, T value, int source, int width) {
 template <typename T> T __shfl_xor_sync(unsigned, T value, int mask) {
     return exchange(value, (threadIdx.x % 32) ^ mask);
 }
+void __syncwarp() { warps[threadIdx.x / 32]->arrived.arrive_and_wait(); }
 void __syncthreads() { block->arrive_and_wait(); }
 template <typename T> T __ldg(T const* from) { return *from; }
 template <typename T> T __ldcs(T const* from) { return *from; }
 template <typename T> void __stcs(T* to, T value) { *to = value; }
 // glibc has a function of this name.
 #define __expf(x) std::exp(x)
+float __saturatef(float x) { return std::fmin(std::fmax(x, 0.0F), 1.0F); } // NaN: 0
 float __fdividef(float a, float b) { return a / b; }
 uint32_t min(uint32_t a, uint32_t b) { return std::min(a, b); }
 
@@ -89,7 +91,7 @@ template <typename T> void emulate(codetr::MsDeformAttn const& p, bool vectorise
         constexpr unsigned kThreads = 64;
         constexpr unsigned kBlockQueries = 16; // two steps
         dim3 const grid((p.queries + kBlockQueries - 1) / kBlockQueries, p.heads / 2, p.batch);
-        run(grid, kThreads, [&p] { codetr::sample_vectorised<T, 5>(p, kBlockQueries); });
+        run(grid, kThreads, [&p] { codetr::sample_vectorised<T, 5, kThreads, kBlockQueries>(p); });
     } else {
         constexpr unsigned kThreads = 8;
         unsigned const outputs = p.batch * p.queries * p.channels;

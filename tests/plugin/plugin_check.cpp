@@ -8,6 +8,8 @@
 #include <dlfcn.h>
 #include <initializer_list>
 #include <memory>
+#include <string>
+#include <unistd.h>
 #include <vector>
 
 using namespace nvinfer1;
@@ -21,6 +23,33 @@ int failures = 0;
         std::printf("line %d: %s\n", __LINE__, #condition);                                        \
         ++failures;                                                                                \
     }
+
+// What `call` prints to stderr.
+template <typename Call> std::string said(Call const& call) {
+    std::FILE* const file = std::tmpfile();
+    int const stderr_copy = dup(STDERR_FILENO);
+    dup2(fileno(file), STDERR_FILENO);
+    call();
+    dup2(stderr_copy, STDERR_FILENO);
+    close(stderr_copy);
+    std::string text(static_cast<size_t>(lseek(fileno(file), 0, SEEK_END)), ' ');
+    std::rewind(file);
+    text.resize(std::fread(text.data(), 1, text.size(), file));
+    std::fclose(file);
+    return text;
+}
+
+// Whether `call` returns false and says why in one line that begins like this.
+template <typename Call> bool refuses(std::string const& why, Call const& call) {
+    bool accepted = true;
+    std::string const text = said([&] { accepted = call(); });
+    bool const fits = text.rfind("CoDetrMSDeformAttn 'node': " + why, 0) == 0
+                      && text.find('\n') == text.size() - 1;
+    if (!fits) {
+        std::printf("wanted: %s\ngot: %s\n", why.c_str(), text.c_str());
+    }
+    return !accepted && fits;
+}
 
 constexpr int kTensors = 6;
 int32_t const kEight = 8;
@@ -55,21 +84,45 @@ void check_creation(IPluginCreatorV3One& creator) {
     int32_t const zero = 0;
     int32_t const negative = -8;
     float const real = 8.0F;
-    CHECK(creator.createPlugin("node", nullptr, TensorRTPhase::kBUILD) == nullptr);
-    CHECK(create(creator, {}) == nullptr);
-    CHECK(create(creator, {kHeads}) == nullptr);
-    CHECK(create(creator, {kHeads, kHeads}) == nullptr);
-    CHECK(create(creator, {kHeads, kPoints, kPoints}) == nullptr);
-    for (PluginField const& wrong : std::initializer_list<PluginField>{
-             {"num_head", &kEight, PluginFieldType::kINT32, 1},
-             {nullptr, &kEight, PluginFieldType::kINT32, 1},
-             {"num_heads", &real, PluginFieldType::kFLOAT32, 1},
-             {"num_heads", &kEight, PluginFieldType::kINT32, 2},
-             {"num_heads", &kEight, PluginFieldType::kINT32, 0},
-             {"num_heads", nullptr, PluginFieldType::kINT32, 1},
-             {"num_heads", &zero, PluginFieldType::kINT32, 1},
-             {"num_heads", &negative, PluginFieldType::kINT32, 1}}) {
-        CHECK(create(creator, {wrong, kPoints}) == nullptr);
+    int64_t const wide = 8;
+    struct {
+        char const* why;
+        std::vector<PluginField> fields;
+    } const refused[] = {
+        {"attribute num_heads is missing", {}},
+        {"attribute num_heads is missing", {kPoints}},
+        {"attribute num_points is missing", {kHeads}},
+        {"attribute num_heads is given twice", {kHeads, kHeads}},
+        {"attribute num_points is given twice", {kHeads, kPoints, kPoints}},
+        {"got an attribute num_head; wanted num_heads and num_points",
+         {{"num_head", &kEight, PluginFieldType::kINT32, 1}, kPoints}},
+        {"got an attribute without a name; wanted num_heads and num_points",
+         {{nullptr, &kEight, PluginFieldType::kINT32, 1}, kPoints}},
+        {"attribute num_heads is float32; wanted int32",
+         {{"num_heads", &real, PluginFieldType::kFLOAT32, 1}, kPoints}},
+        {"attribute num_points is int64; wanted int32",
+         {kHeads, {"num_points", &wide, PluginFieldType::kINT64, 1}}},
+        {"attribute num_heads has 2 values; wanted one",
+         {{"num_heads", &kEight, PluginFieldType::kINT32, 2}, kPoints}},
+        {"attribute num_heads has 0 values; wanted one",
+         {{"num_heads", &kEight, PluginFieldType::kINT32, 0}, kPoints}},
+        {"attribute num_heads has 0 values; wanted one",
+         {{"num_heads", nullptr, PluginFieldType::kINT32, 1}, kPoints}},
+        {"attribute num_heads is 0; wanted a positive number",
+         {{"num_heads", &zero, PluginFieldType::kINT32, 1}, kPoints}},
+        {"attribute num_points is -8; wanted a positive number",
+         {kHeads, {"num_points", &negative, PluginFieldType::kINT32, 1}}},
+    };
+    for (auto const& [why, fields] : refused) {
+        CHECK(refuses(why, [&, &fields = fields] { return create(creator, fields) != nullptr; }));
+    }
+    CHECK(refuses("attribute num_heads is missing", [&] {
+        return creator.createPlugin("node", nullptr, TensorRTPhase::kBUILD) != nullptr;
+    }));
+    PluginFieldCollection const none{};
+    for (char const* name : {static_cast<char const*>(nullptr), ""}) {
+        CHECK(said([&] { creator.createPlugin(name, &none, TensorRTPhase::kRUNTIME); })
+              == "CoDetrMSDeformAttn: attribute num_heads is missing\n");
     }
 }
 
@@ -178,16 +231,36 @@ void check_shapes(IPluginV3& plugin) {
         CHECK(accepted_at_run(plugin, shapes));
         CHECK(accepted_at_build(plugin, shapes));
     }
-    for (Shapes const& shapes :
-         {with(0, {4, {2, 85, 8, 32}}), with(0, {3, {1, 85, 256}}), with(0, {3, {2, 85, 252}}),
-          with(0, {3, {2, int64_t{1} << 31, 256}}), with(1, {3, {1, 7, 288}}),
-          with(1, {3, {2, 8, 288}}), with(1, {3, {2, 7, 287}}), with(2, {3, {3, 7, 4}}),
-          with(2, {3, {2, 8, 4}}), with(2, {3, {2, 7, 3}}), with(3, {2, {4, 2}}),
-          with(3, {2, {3, 3}}), with(3, {1, {3}}), with(4, {3, {3, 3, 2}}), with(4, {3, {2, 4, 2}}),
-          with(4, {3, {2, 3, 1}}), with(5, {3, {2, 7, 128}}), with(5, {3, {2, 8, 256}}),
-          with(5, {3, {1, 7, 256}})}) {
-        CHECK(!accepted_at_run(plugin, shapes));
-        CHECK(!accepted_at_build(plugin, shapes));
+    struct {
+        char const* why;
+        Shapes shapes;
+    } const refused[] = {
+        {"value has rank 4; wanted (B, S, C)", with(0, {4, {2, 85, 8, 32}})},
+        {"sampling is (2, 7, 288); wanted (B, Q, M*L*P*3), where B=1 C=256 Q=7 M=8 L=3 P=4\n",
+         with(0, {3, {1, 85, 256}})},
+        {"value is (2, 85, 252); wanted (B, S, C) with C a multiple of M, where B=2 C=252 Q=7 M=8",
+         with(0, {3, {2, 85, 252}})},
+        {"value is (2, 2147483648, 256); wanted sizes below 2^31",
+         with(0, {3, {2, int64_t{1} << 31, 256}})},
+        {"sampling is (1, 7, 288)", with(1, {3, {1, 7, 288}})},
+        {"reference is (2, 7, 4)", with(1, {3, {2, 8, 288}})},
+        {"sampling is (2, 7, 287)", with(1, {3, {2, 7, 287}})},
+        {"reference is (3, 7, 4)", with(2, {3, {3, 7, 4}})},
+        {"reference is (2, 8, 4)", with(2, {3, {2, 8, 4}})},
+        {"reference is (2, 7, 3); wanted (B or 1, Q, 2 or 4)", with(2, {3, {2, 7, 3}})},
+        {"sampling is (2, 7, 288)", with(3, {2, {4, 2}})},
+        {"level_sizes is (3, 3); wanted (L, 2)", with(3, {2, {3, 3}})},
+        {"level_sizes has rank 1; wanted (L, 2)", with(3, {1, {3}})},
+        {"valid_sizes is (3, 3, 2)", with(4, {3, {3, 3, 2}})},
+        {"valid_sizes is (2, 4, 2); wanted (B or 1, L, 2)", with(4, {3, {2, 4, 2}})},
+        {"valid_sizes is (2, 3, 1)", with(4, {3, {2, 3, 1}})},
+        {"output is (2, 7, 128); wanted (B, Q, C)", with(5, {3, {2, 7, 128}})},
+        {"output is (2, 8, 256)", with(5, {3, {2, 8, 256}})},
+        {"output is (1, 7, 256)", with(5, {3, {1, 7, 256}})},
+    };
+    for (auto const& [why, shapes] : refused) {
+        CHECK(refuses(why, [&, &shapes = shapes] { return accepted_at_run(plugin, shapes); }));
+        CHECK(refuses(why, [&, &shapes = shapes] { return accepted_at_build(plugin, shapes); }));
     }
     Shapes unknown = kGood;
     for (Dims& dims : unknown) {
@@ -195,8 +268,54 @@ void check_shapes(IPluginV3& plugin) {
     }
     CHECK(accepted_at_build(plugin, unknown));
     PluginTensorDesc none[kTensors]{};
-    CHECK(runtime(plugin).onShapeChange(none, 4, none, 1) != 0);
-    CHECK(runtime(plugin).onShapeChange(none, 5, none, 2) != 0);
+    CHECK(refuses("got 4 inputs and 1 outputs; wanted 5 and 1",
+                  [&] { return runtime(plugin).onShapeChange(none, 4, none, 1) == 0; }));
+    CHECK(refuses("got 5 inputs and 2 outputs; wanted 5 and 1",
+                  [&] { return runtime(plugin).onShapeChange(none, 5, none, 2) == 0; }));
+}
+
+class NoExpressions final : public IExprBuilder {};
+
+void check_output(IPluginV3OneBuild& plugin) {
+    DataType types[] = {DataType::kHALF, DataType::kHALF, DataType::kFLOAT, DataType::kINT32,
+                        DataType::kINT32};
+    DataType type{};
+    auto const ask_type = [&] { CHECK(plugin.getOutputDataTypes(&type, 1, types, 5) == 0); };
+    CHECK(said(ask_type).empty() && type == DataType::kHALF);
+    types[1] = DataType::kFLOAT;
+    types[4] = DataType::kINT64;
+    CHECK(said(ask_type)
+          == "CoDetrMSDeformAttn 'node': sampling is float32; wanted the type of value\n"
+             "CoDetrMSDeformAttn 'node': valid_sizes is int64; wanted int32\n");
+    CHECK(refuses("got 4 inputs",
+                  [&] { return plugin.getOutputDataTypes(&type, 1, types, 4) == 0; }));
+
+    DimsExprs in[5]{}; // the expressions are only passed on, so none has to be there
+    for (int i = 0; i < 5; ++i) {
+        in[i].nbDims = kGood[i].nbDims;
+    }
+    DimsExprs out{};
+    NoExpressions builder;
+    auto const ask_shape = [&] {
+        return plugin.getOutputShapes(in, 5, nullptr, 0, &out, 1, builder) == 0;
+    };
+    CHECK(ask_shape() && out.nbDims == 3);
+    in[3].nbDims = 1;
+    CHECK(refuses("level_sizes has rank 1; wanted (L, 2)", ask_shape));
+}
+
+// The kernel's launcher refuses these sizes, so nothing reaches a GPU, be there one or not.
+void check_launch(IPluginV3& plugin) {
+    PluginTensorDesc all[kTensors]{};
+    for (int i = 0; i < kTensors; ++i) {
+        all[i].dims = with(0, {3, {2, 85, 252}})[i];
+    }
+    void* pointers[kTensors]{};
+    auto const launch = [&] {
+        return runtime(plugin).enqueue(all, all + 5, pointers, pointers, nullptr, nullptr) == 0;
+    };
+    CHECK(refuses("the kernel could not be launched: invalid argument (cudaErrorInvalidValue)",
+                  launch));
 }
 
 } // namespace
@@ -218,5 +337,7 @@ int main(int count, char** arguments) {
     auto plugin = create(creator, {kHeads, kPoints});
     check_formats(build(*plugin));
     check_shapes(*plugin);
+    check_output(build(*plugin));
+    check_launch(*plugin);
     return failures;
 }

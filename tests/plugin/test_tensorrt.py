@@ -13,7 +13,7 @@ from tests.plugin.tensorrt_libraries import VERSIONS, environment
 from tests.processes import run_python
 
 PRELUDE = """
-import ctypes, importlib, json, shutil, sys
+import ctypes, importlib, json, os, shutil, sys
 from pathlib import Path
 module, library = sys.argv[1], Path(sys.argv[2])
 trt = importlib.import_module(module)
@@ -21,6 +21,9 @@ from plugin import OP_TYPE, load
 registry = trt.get_plugin_registry()
 def known(): return sum(creator.name == OP_TYPE for creator in registry.all_creators)
 def creator(): return registry.get_creator(OP_TYPE, "1", "")
+def send_stderr_to(path):
+    with path.open("w") as file:
+        os.dup2(file.fileno(), 2)
 """
 
 
@@ -92,27 +95,78 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
     assert result == [1, ["num_heads", "num_points"]]
 
 
+CREATE = """
+import numpy as np
+load(trt, library)
+def field(name, value, kind=trt.PluginFieldType.INT32, dtype=np.int32):
+    return trt.PluginField(name, np.array(value, dtype), kind)
+def make(*fields):
+    collection = trt.PluginFieldCollection(list(fields))
+    return creator().create_plugin("a layer", collection, trt.TensorRTPhase.BUILD) is not None
+heads, points = field("num_heads", [8]), field("num_points", [4])
+real = field("num_heads", [8], trt.PluginFieldType.FLOAT32, np.float32)
+"""
+
+
 def test_create_plugin(run):
-    result = run("""
-        import numpy as np
-        load(trt, library)
-        def field(name, value, kind=trt.PluginFieldType.INT32, dtype=np.int32):
-            return trt.PluginField(name, np.array(value, dtype), kind)
-        def make(*fields):
-            collection = trt.PluginFieldCollection(list(fields))
-            phase = trt.TensorRTPhase.BUILD
-            plugin = creator().create_plugin("node", collection, phase)
-            return plugin is not None
-        heads, points = field("num_heads", [8]), field("num_points", [4])
-        real = field("num_heads", [8], trt.PluginFieldType.FLOAT32, np.float32)
-        print(json.dumps([
-            make(heads, points), make(points, heads),
-            make(), make(heads), make(heads, heads), make(heads, points, points),
-            make(field("num_heads", [0]), points), make(field("num_heads", [8, 8]), points),
-            make(real, points), make(field("heads", [8]), points),
-        ]))
-    """)
+    result = run(
+        CREATE
+        + """
+print(json.dumps([
+    make(heads, points), make(points, heads),
+    make(), make(heads), make(heads, heads), make(heads, points, points),
+    make(field("num_heads", [0]), points), make(field("num_heads", [8, 8]), points),
+    make(real, points), make(field("heads", [8]), points),
+]))
+"""
+    )
     assert result == [True, True, *[False] * 8]
+
+
+def test_a_plugin_that_is_not_created_says_why(run, tmp_path):
+    result = run(
+        CREATE
+        + f"""
+said = Path({str(tmp_path / "stderr")!r})
+send_stderr_to(said)
+make(heads, points), make(heads), make(field("num_heads", [0]), points), make(real, points)
+print(json.dumps(said.read_text().splitlines()))
+"""
+    )
+    assert result == [
+        "CoDetrMSDeformAttn 'a layer': attribute num_points is missing",
+        "CoDetrMSDeformAttn 'a layer': attribute num_heads is 0; wanted a positive number",
+        "CoDetrMSDeformAttn 'a layer': attribute num_heads is float32; wanted int32",
+    ]
+
+
+def test_the_parser_says_the_node_whose_attribute_is_wrong(run, tensorrt, tmp_path):
+    if tensorrt[0] != "tensorrt_rtx":
+        pytest.skip("TensorRT makes no parser where there is no GPU")
+    onnx = pytest.importorskip("onnx")
+    attributes = {"num_heads": 8.0, "num_points": 4, "plugin_version": "1", "plugin_namespace": ""}
+    inputs = [onnx.helper.make_tensor_value_info(name, 1, [1, 2, 3]) for name in "abcde"]
+    node = onnx.helper.make_node(
+        "CoDetrMSDeformAttn", "abcde", ["out"], "encoder/0", domain="codetr", **attributes
+    )
+    output = onnx.helper.make_tensor_value_info("out", 1, [1, 2, 3])
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("codetr", 1)]
+    graph = onnx.helper.make_graph([node], "graph", inputs, [output])
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    onnx.save(model, tmp_path / "model.onnx")
+    result = run(f"""
+        said = Path({str(tmp_path / "stderr")!r})
+        load(trt, library)
+        logger = trt.Logger(trt.Logger.Severity.INTERNAL_ERROR)
+        builder = trt.Builder(logger)
+        network = builder.create_network()
+        parser = trt.OnnxParser(network, logger)
+        send_stderr_to(said)
+        parsed = parser.parse_from_file({str(tmp_path / "model.onnx")!r})
+        print(json.dumps([parsed, said.read_text().splitlines()[0]]))
+    """)
+    wrong = "CoDetrMSDeformAttn 'encoder/0': attribute num_heads is float32; wanted int32"
+    assert result == [False, wrong]
 
 
 def test_a_library_that_is_none_is_refused(run, tmp_path):

@@ -1,4 +1,3 @@
-import json
 import threading
 
 import numpy as np
@@ -6,8 +5,6 @@ import pytest
 
 from runtime.backend import ModelMetadata, ModelSpec, TensorInfo, open_model
 from runtime.errors import UserError
-from runtime.files import sha256_of
-from runtime.manifest import MANIFEST_VERSION, manifest_path
 from tests.runtime.tiny_model import (
     CLASSES,
     MEAN,
@@ -162,17 +159,3 @@ def test_wrong_paths(tmp_path):
         open_model(tmp_path / "m.engine")
     with pytest.raises(UserError, match=r"suffix is neither \.onnx nor \.engine"):
         open_model(tmp_path / "m.pth")
-
-
-def test_engine_that_cannot_be_run_here(tmp_path):
-    engine = tmp_path / "m.engine"
-    engine.write_bytes(b"ftrt and then nothing")
-    manifest = {
-        "manifest_version": MANIFEST_VERSION,
-        "engine": {"sha256": sha256_of(engine)},
-        "recipe": {"backend": "tensorrt-rtx"},
-    }
-    manifest_path(engine).write_text(json.dumps(manifest))
-    # The first without a GPU, the second with one.
-    with pytest.raises(UserError, match=r"CUDA finds none .*\.ref\.onnx|cannot load"):
-        open_model(engine)

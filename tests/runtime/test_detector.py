@@ -44,8 +44,8 @@ def test_batches_are_as_large_as_the_model_allows(tmp_path):
     for batch, expected in [("batch", 3), (1, 1), (4, 4)]:
         detector = Detector(save_tiny_model(tmp_path / "m.onnx", batch=batch), max_batch=3)
         sizes = []
-        infer = detector._model.infer
-        detector._model.infer = lambda x, m, infer=infer, sizes=sizes: (
+        infer = detector.model.infer
+        detector.model.infer = lambda x, m, infer=infer, sizes=sizes: (
             sizes.append(len(x)) or infer(x, m)
         )
         detector([plain(8, 8)] * 5)

@@ -52,6 +52,10 @@ def test_the_manifest_describes_onnx_engine_and_build(tmp_path):
             "optimization_level": 2,
             "compute_capabilities": ["8.9"],
             "batch": None,
+            "aux_streams": None,
+            "hardware_compatibility": "none",
+            "version_compatible": False,
+            "profiling_verbosity": "detailed",
         },
     }
     assert manifest["model"] == METADATA

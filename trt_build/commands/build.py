@@ -1,4 +1,4 @@
-"""``python -m trt_build model.onnx -o model.engine``."""
+"""``python -m trt_build model.onnx -o model.engine``, or from a checkpoint with ``--weights``."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from runtime.errors import UserError
 from trt_build.commands.parser import PROG, Parser
+from trt_build.export_first import ExportRequest, export_first
 
 _EPILOG = f"""\
 examples:
   {PROG} model.onnx -o model.engine
   {PROG} model.ref.onnx -o model.engine --backend tensorrt-rtx --compute-capability 8.9,12.0
   {PROG} model.ref.onnx -o model.engine --batch 1,4,16     (ONNX exported with a dynamic batch)
+  {PROG} --preset co_dino_swin_l --weights co_dino_swin_l.pth --height 1280 --width 1920 \\
+      --precision fp16 -o model.engine     (exports model.onnx and model.ref.onnx first)
 
 other commands:
   {PROG} inspect model.engine      I/O, options, sizes, layers by type and precision
+  {PROG} verify model.engine --reference model.ref.onnx      is it as good as the model?
+  {PROG} polygraphy TOOL …         NVIDIA's Polygraphy, with our plugin
 
-Precision is decided when the ONNX is exported; there is no option for it here. Beside the engine
-appears its manifest, model.engine.json. An engine with the same recipe is reused, not rebuilt."""
+Precision is decided in the export, so --precision is one of the export's options. Beside the engine
+appears its manifest, model.engine.json. What is there already is not made again: ONNX files of the
+same weights and settings, and an engine of the same ONNX, options, TensorRT and GPU."""
+
+_NEEDED_FOR_EXPORT = ("preset", "height", "width")
+_EXPORT_ONLY = (*_NEEDED_FOR_EXPORT, "precision", "no_mask")
 
 
 def run(arguments: Sequence[str]) -> int:
     """Build an engine; returns the exit code."""
     args = _parser().parse_args(arguments)
+    _require_one_source(args)
 
     from trt_build.backend import choose_backend
-    from trt_build.build import build_engine
+    from trt_build.build import build_engine, check_request
     from trt_build.options import BuildOptions
     from trt_build.report import summary_line
 
@@ -35,10 +46,26 @@ def run(arguments: Sequence[str]) -> int:
         optimization_level=args.optimization_level,
         compute_capabilities=tuple(c for group in args.compute_capability for c in group),
         batch=args.batch,
+        aux_streams=args.aux_streams,
+        hardware_compatibility=args.hardware_compatibility,
+        version_compatible=args.version_compatible,
+        profiling_verbosity=args.profiling_verbosity,
     )
     backend = choose_backend(args.backend)
+    onnx = args.onnx
+    if onnx is None:
+        check_request(args.output, backend=backend, options=options, timing_cache=args.timing_cache)
+        code, onnx = export_first(
+            _export_request(args),
+            args.output,
+            backend=backend,
+            plugin_library=args.plugin_lib,
+            force=args.force,
+        )
+        if code != 0:
+            return code
     result = build_engine(
-        args.onnx,
+        onnx,
         args.output,
         backend=backend,
         options=options,
@@ -51,10 +78,40 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _require_one_source(args: argparse.Namespace) -> None:
+    """Either an ONNX, or a checkpoint with all that an export has to know."""
+
+    def names(options: Sequence[str]) -> str:
+        return ", ".join(f"--{option.replace('_', '-')}" for option in options)
+
+    if args.weights is None:
+        if given := [option for option in _EXPORT_ONLY if getattr(args, option)]:
+            raise UserError(f"{names(given)}: only an export takes that; give --weights too")
+        if args.onnx is None:
+            raise UserError(f"give an ONNX file, or --weights, {names(_NEEDED_FOR_EXPORT)}")
+        return
+    if args.onnx is not None:
+        raise UserError(f"got the ONNX {args.onnx} and --weights {args.weights}; give one of them")
+    if missing := [option for option in _NEEDED_FOR_EXPORT if getattr(args, option) is None]:
+        raise UserError(f"--weights needs {names(missing)} too")
+
+
+def _export_request(args: argparse.Namespace) -> ExportRequest:
+    return ExportRequest(
+        preset=args.preset,
+        weights=args.weights,
+        height=args.height,
+        width=args.width,
+        precision=args.precision or "fp32",
+        mask=not args.no_mask,
+        dynamic_batch=args.batch is not None,
+    )
+
+
 def _parser() -> Parser:
     parser = Parser(PROG, "Build a TensorRT or TensorRT-RTX engine from an exported ONNX.", _EPILOG)
     add = parser.add_argument
-    add("onnx", type=Path, help="model.onnx (TensorRT), model.ref.onnx (either backend)")
+    add("onnx", type=Path, nargs="?", help="model.onnx (TensorRT), model.ref.onnx (either backend)")
     add("-o", "--output", type=Path, required=True, metavar="ENGINE", help="where the engine goes")
     add(
         "--backend",
@@ -74,9 +131,36 @@ def _parser() -> Parser:
         "--batch",
         type=_three_integers,
         metavar="MIN,OPT,MAX",
-        help="batches of an ONNX with a dynamic batch (default: 1,1,8)",
+        help="batches of an ONNX with a dynamic batch (default: 1,1,8); with --weights, the batch "
+        "is dynamic if this is given, else 1",
     )
     add("--workspace", type=float, metavar="GIB", help="scratch memory limit (default: the GPU's)")
+    add(
+        "--aux-streams",
+        type=int,
+        metavar="N",
+        help="most CUDA streams beside the caller's (tensorrt only; default: as it sees fit)",
+    )
+    add(
+        "--hardware-compatibility",
+        default="none",
+        metavar="LEVEL",
+        help="none (this GPU's model), ampere-plus or same-compute-capability: the engine runs on "
+        "those GPUs too, and slower (tensorrt only; default: none)",
+    )
+    add(
+        "--version-compatible",
+        action="store_true",
+        help="later TensorRT releases of this major version run the engine too; it then holds "
+        "code that the runtime executes (tensorrt only)",
+    )
+    add(
+        "--profiling-verbosity",
+        default="detailed",
+        metavar="LEVEL",
+        help="detailed, layer-names-only or none: what the engine tells of its layers; less than "
+        "detailed, and its precisions cannot be read back (default: detailed)",
+    )
     add(
         "--optimization-level",
         type=int,
@@ -97,7 +181,21 @@ def _parser() -> Parser:
     )
     add("--force", action="store_true", help="build even if the same engine is there already")
     add("--verbose", action="store_true", help="print all that the backend logs")
+    _add_export_options(parser)
     return parser
+
+
+def _add_export_options(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "from a checkpoint", "Runs python -m onnx_export first, whose help says more."
+    )
+    add = group.add_argument
+    add("--weights", type=Path, metavar="FILE", help="mmdet .pth or .safetensors, not an ONNX")
+    add("--preset", metavar="NAME", help="which model: co_dino_swin_l, for one")
+    add("--height", type=int, metavar="PIXELS", help="of the padded input")
+    add("--width", type=int, metavar="PIXELS", help="of the padded input")
+    add("--precision", metavar="TYPE", help="fp32, fp16 or bf16 (default: fp32)")
+    add("--no-mask", action="store_true", help="pictures fill the input: no padding mask")
 
 
 def _words(text: str) -> list[str]:

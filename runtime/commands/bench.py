@@ -1,0 +1,129 @@
+"""``python -m runtime bench``: how long a model file takes on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.commands.progress import track
+from runtime.errors import UserError
+from runtime.files import atomic_output
+from runtime.manifest import manifest_path
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``bench`` to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="measure latency, throughput and memory",
+        description="Measure how long a model takes: the kernels alone on the GPU, with and "
+        "without CUDA graph in turns, and a decoded picture from end to end, part by part.",
+        epilog="Example: python -m runtime bench model.engine --image street.jpg --json bench.json",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model file, e.g. model.engine")
+    parser.add_argument(
+        "--iterations",
+        metavar="N",
+        type=_number("--iterations", 1),
+        default=200,
+        help="runs that count, of each series (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        metavar="N",
+        type=_number("--warm-up", 0),
+        default=20,
+        help="runs before them that do not count (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image",
+        metavar="FILE",
+        type=Path,
+        help="picture to detect in (default: noise of the model's size)",
+    )
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        type=_number("--batch", 1),
+        help="pictures per inference (default: the model's batch, 1 if it takes any)",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    parser.add_argument(
+        "--no-cuda-graph", action="store_true", help="launch every kernel of an engine by itself"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print a table, write the JSON.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        UserError: a file or an option cannot be used.
+    """
+    _check_json(args)
+
+    from runtime.bench_report import print_report
+    from runtime.benchmark import measure, noise_image
+    from runtime.detector import Detector
+    from runtime.images import read_image
+
+    image = read_image(args.image) if args.image else None
+    with (
+        _json_output(args.json) as json_file,
+        Detector(args.model, max_batch=args.batch or 1) as detector,
+    ):
+        if args.batch and args.batch != detector.batch:
+            raise UserError(
+                f"{args.model} has a fixed batch of {detector.batch}, got --batch {args.batch}; "
+                "leave it out"
+            )
+        if image is None:
+            image = noise_image(detector.model.spec.height, detector.model.spec.width)
+        measurement = measure(
+            detector,
+            [image] * detector.batch,
+            iterations=args.iterations,
+            warm_up=args.warm_up,
+            cuda_graph=not args.no_cuda_graph,
+            track=track,
+        )
+        if json_file is not None:
+            command = f"python -m runtime {shlex.join(sys.argv[1:])}"
+            result = {"machine": measurement.machine, "command": command, "rows": [measurement.row]}
+            json_file.write_text(json.dumps(result, indent=2) + "\n")
+    print_report(measurement)
+    return 0
+
+
+def _number(option: str, smallest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or int(text) < smallest:
+            raise UserError(f"{option} takes a whole number from {smallest} up, got {text}")
+        return int(text)
+
+    return parse
+
+
+def _check_json(args: argparse.Namespace) -> None:
+    """Refuse a file that is no file, or one of those that are read."""
+    if args.json is None:
+        return
+    if args.json.is_dir():
+        raise UserError(f"cannot write {args.json}: it is a folder; give a file name")
+    inputs = [args.model, manifest_path(args.model), *([args.image] if args.image else [])]
+    if args.json.resolve() in [path.resolve() for path in inputs]:
+        raise UserError(f"--json {args.json} would overwrite an input; give another name")
+
+
+def _json_output(path: Path | None) -> contextlib.AbstractContextManager[Path | None]:
+    """Opened before minutes of measuring, so that a folder that cannot be written is told."""
+    return contextlib.nullcontext() if path is None else atomic_output(path)

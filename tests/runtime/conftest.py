@@ -1,0 +1,18 @@
+"""Shared by the GPU tests of the runtime: one small engine."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def small_engine(exported):
+    """An fp16 engine of TensorRT for 128 x 192 pixels and 1 to 8 pictures."""
+    files = exported(
+        "co_dino_r50_small", height=128, width=192, precision="fp16", stable=True, batch="dynamic"
+    )
+    engine = files.plugin.with_suffix(".engine")
+    command = [sys.executable, "-m", "trt_build", files.plugin, "-o", engine]
+    subprocess.run([*command, "--backend", "tensorrt"], check=True)
+    return engine

@@ -1,0 +1,114 @@
+"""``python -m runtime bench`` and ``benchmarks.engines`` with an engine. Needs a GPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from runtime.manifest import manifest_path
+from tests.runtime.test_bench import ROW, TIMES
+
+pytestmark = pytest.mark.gpu
+
+ROOT = Path(__file__).parents[2]
+FEW = ("--iterations", "50", "--warm-up", "5")
+
+
+def run(module, *arguments, code=0):
+    command = [sys.executable, "-m", *module.split(), *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, check=False, cwd=ROOT
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def measured(small_engine, tmp_path_factory):
+    """What was printed, and the JSON."""
+    out = tmp_path_factory.mktemp("bench") / "bench.json"
+    done = run("runtime bench", small_engine, *FEW, "--json", out)
+    return done.stdout, json.loads(out.read_text())
+
+
+def test_row(small_engine, measured):
+    _, result = measured
+    (row,) = result["rows"]
+    assert row.keys() >= ROW
+    assert row["contender"] == "engine-fp16"
+    assert [row[key] for key in ("model", "batch")] == ["co_dino_r50_small", 1]
+    assert row["cuda_graph"] is True
+    for times in (row["gpu_ms"], row["gpu_ms_no_cuda_graph"], row["end_to_end_ms"]):
+        assert times.keys() == TIMES
+        assert 0.05 < times["min"] <= times["p50"] <= times["p90"] <= times["p99"] <= times["max"]
+    assert row["gpu_ms"]["p50"] <= row["gpu_ms_no_cuda_graph"]["p50"] * 1.05
+    assert row["parts_ms"]["infer"]["p50"] > row["gpu_ms"]["p50"] * 0.8
+    assert row["engine_bytes"] == small_engine.stat().st_size
+    assert row["activation_bytes"] > 0
+    assert row["io_bytes"] > 8 * 3 * 128 * 192 * 4
+    manifest = json.loads(manifest_path(small_engine).read_text())
+    assert row["build_s"] == manifest["build"]["seconds"]
+
+
+def test_machine(measured):
+    from runtime.cuda import current_gpu
+
+    _, result = measured
+    machine = result["machine"]
+    gpu = current_gpu()
+    assert machine["gpu"] == gpu.name
+    assert machine["compute_capability"] == gpu.compute_capability
+    for key in ("driver", "cuda", "tensorrt", "max_sm_mhz", "max_memory_mhz", "power_limit_w"):
+        assert machine[key], key
+    assert machine["samples"] >= 20
+    low, high = machine["sm_mhz"]
+    assert 100 < low <= high <= machine["max_sm_mhz"]
+    low, high = machine["temperature_c"]
+    assert 10 < low <= high < 110
+    low, high = machine["power_w"]
+    assert 10 < low <= high < 1.5 * machine["power_limit_w"]
+    assert "uuid" not in json.dumps(result).lower()
+    assert gpu.pci_bus_id.lower() not in json.dumps(result).lower()
+
+
+def test_table(measured):
+    text, _ = measured
+    for part in (
+        "GPU, CUDA graph",
+        "GPU, no graph",
+        "preprocess",
+        "GPU memory",
+        "GPU times",
+        "MHz",
+    ):
+        assert part in text
+
+
+def test_without_cuda_graph(small_engine, tmp_path):
+    out = tmp_path / "b.json"
+    done = run("runtime bench", small_engine, *FEW, "--no-cuda-graph", "--json", out, "--batch", 4)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["cuda_graph"] is False
+    assert row["gpu_ms"] == row["gpu_ms_no_cuda_graph"]
+    assert row["batch"] == 4
+    assert "GPU, CUDA graph" not in done.stdout
+
+
+def test_batch_that_the_engine_does_not_take(small_engine):
+    done = run("runtime bench", small_engine, "--batch", 9, code=2)
+    assert done.stderr.splitlines()[-1].startswith("python -m runtime: error: batch_inputs has to")
+
+
+def test_script_of_the_published_figures(small_engine, tmp_path):
+    out = tmp_path / "engines.json"
+    run("benchmarks.engines", small_engine, "--iterations", 20, "--json", out)
+    result = json.loads(out.read_text())
+    (row,) = result["rows"]
+    assert row["gpu_ms"]["p50"] > 0.05
+    assert row["runs"] == 20
+    assert row.keys() >= ROW
+    assert result["machine"]["samples"] == 11
