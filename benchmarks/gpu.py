@@ -104,6 +104,7 @@ class Campaign:
         for preset, height, width in dict.fromkeys(case.size for case in CASES):
             cases = [case for case in CASES if case.size == (preset, height, width)]
             engines = [p.with_suffix(".engine") for case in cases for p in self._onnx_files(case)]
+            engines = [engine for engine in engines if engine.exists()]  # a build may have failed
             name = f"{preset}-{height}x{width}"
             options = ("--weights", self.weights(preset), "--json", self.results / f"{name}.json")
             self.run(f"compare {name}", "benchmarks.engines", *engines, *options)

@@ -117,7 +117,7 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
         "preprocess": {"mean": PIXEL_MEAN, "std": PIXEL_STD},
     }
     del checkpoint
-    counts = _norms(model)
+    counts = _norms(model, config.precision)
     architecture = model.config
     custom_nodes = architecture.encoder_layers + architecture.decoder_layers
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
@@ -160,11 +160,13 @@ def _describe_dropped(checkpoint: Checkpoint, model: CoDino) -> str:
     return f"dropped {len(dropped)} tensors that only training uses: {listed or 'none'}"
 
 
-def _norms(model: CoDino) -> dict[str, int]:
+def _norms(model: CoDino, precision: Precision) -> dict[str, int]:
     """How many native norms the graph has to have."""
     modules = list(model.modules())
+    # The zero token's norm is a constant, but what is bfloat16 is not folded.
+    of_zero_token = int(precision == "bf16")
     return {
-        "LayerNormalization": sum(isinstance(m, LayerNorm) for m in modules),
+        "LayerNormalization": sum(isinstance(m, LayerNorm) for m in modules) + of_zero_token,
         "InstanceNormalization": sum(isinstance(m, GroupNorm) for m in modules),
     }
 

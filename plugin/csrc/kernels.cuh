@@ -26,15 +26,8 @@ namespace codetr {
 constexpr int kLanes = 4;        // lanes of one (query, head), and points of a level
 constexpr int kLaneChannels = 8; // channels of a lane
 constexpr int kHeadChannels = kLanes * kLaneChannels;
-#ifndef CODETR_HEADS
-#define CODETR_HEADS 2
-#endif
-#ifndef CODETR_BAND
-#define CODETR_BAND 8
-#endif
-constexpr int kWarpHeads = CODETR_HEADS;
-constexpr int kWarpQueries = 32 / (kLanes * kWarpHeads);
-constexpr uint32_t kBandRows = CODETR_BAND;
+constexpr int kWarpHeads = 2;
+constexpr uint32_t kBandRows = 8;
 constexpr unsigned kAllLanes = 0xFFFFFFFF;
 
 // The order in which blocks take the queries of an encoder, which are the cells of all levels:
@@ -106,11 +99,12 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
                                    uint32_t channels, float4* shared,
                                    float (&sum)[kLaneChannels]) {
     float weights[kLevels];
-    float2 moves[kLevels];
+    using Move = typename Two<T>::Type;
+    Move moves[kLevels];
 #pragma unroll
     for (int level = 0; level < kLevels; ++level) {
         weights[level] = widen(__ldcs(logits + level * kLanes));
-        moves[level] = stream_2(offsets + 2 * level * kLanes);
+        moves[level] = __ldcs(reinterpret_cast<Move const*>(offsets + 2 * level * kLanes));
     }
     softmax_across_lanes(weights);
     uint32_t const lane = threadIdx.x % 32;
@@ -120,10 +114,11 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
 #pragma unroll
     for (int i = 0; i < kLevels; ++i) {
         Level const level = levels[i];
+        float2 const move = widen(moves[i]);
         uint64_t const right = uint64_t{right_step(level)} * token_bytes;
         uint64_t const below = uint64_t{below_step(level)} * token_bytes;
         Corners const own = sample_corners<sizeof(T) == sizeof(float)>(
-            level, reference, moves[i].x, moves[i].y, weights[i]);
+            level, reference, move.x, move.y, weights[i]);
         __syncwarp(); // all have read the level before
         shared[lane] = make_float4(own.weight[0], own.weight[1], own.weight[2], own.weight[3]);
         __syncwarp();
@@ -138,7 +133,7 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
 
 // Grid: runs of kRun queries, pairs of heads, batch.
 template <typename T, int kLevels, int kThreads, int kRun>
-__global__ void __launch_bounds__(kThreads, CODETR_BLOCKS)
+__global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     sample_vectorised(MsDeformAttn problem) {
     __shared__ Level levels[kLevels];
     __shared__ uint32_t order[kRun];
@@ -165,6 +160,7 @@ __global__ void __launch_bounds__(kThreads, CODETR_BLOCKS)
                      + static_cast<size_t>(batch) * problem.tokens * problem.channels;
 
     constexpr uint32_t kStep = kThreads / (kLanes * kWarpHeads);
+    static_assert(kRun % kStep == 0, "all lanes of a warp take part in its shuffles");
     for (uint32_t i = threadIdx.x / (kLanes * kWarpHeads); i < kRun; i += kStep) {
         uint32_t const query = min(order[i], queries - 1);
         size_t const row = static_cast<size_t>(batch) * queries + query;

@@ -2,11 +2,6 @@
 // kernels.cuh says what the kernels compute and what one thread does, ms_deform_attn.h has the
 // layouts.
 #include "ms_deform_attn.h"
-#ifndef CODETR_THREADS
-#define CODETR_THREADS 512
-#define CODETR_BLOCKS 2
-#define CODETR_RUN 256
-#endif
 
 #include "kernels.cuh"
 
@@ -65,10 +60,10 @@ cudaError_t sample_runs(MsDeformAttn const& p, cudaStream_t stream) {
 
 template <typename T> cudaError_t sample(MsDeformAttn const& p, cudaStream_t stream) {
     if (has_vectorised(p, sizeof(T))) {
-        // Many queries: a block of many warps walks over neighbours. Few, as in a decoder: small
+        // Many queries: a block of 16 warps walks over 256 neighbours. Few, as in a decoder: small
         // blocks spread them over the whole GPU.
         bool const many = int64_t{p.batch} * p.queries >= 16384;
-        return many ? sample_runs<T, CODETR_THREADS, CODETR_RUN>(p, stream) : sample_runs<T, 64, 64 / (kLanes * kWarpHeads)>(p, stream);
+        return many ? sample_runs<T, 512, 256>(p, stream) : sample_runs<T, 64, 8>(p, stream);
     }
     constexpr int64_t kThreads = 256;
     int64_t const blocks =

@@ -9,6 +9,7 @@
 namespace codetr {
 
 __device__ inline float widen(float value) { return value; }
+__device__ inline float2 widen(float2 value) { return value; }
 __device__ inline float widen(__half value) { return __half2float(value); }
 __device__ inline float widen(__nv_bfloat16 value) { return __bfloat162float(value); }
 __device__ inline float2 widen(__half2 value) { return __half22float2(value); }
@@ -27,14 +28,6 @@ template <typename T> struct Two;
 template <> struct Two<float> { using Type = float2; };
 template <> struct Two<__half> { using Type = __half2; };
 template <> struct Two<__nv_bfloat16> { using Type = __nv_bfloat162; };
-
-// Read once and not again: does not displace what the cache holds.
-__device__ inline float2 stream_2(float const* from) {
-    return __ldcs(reinterpret_cast<float2 const*>(from));
-}
-template <typename T> __device__ inline float2 stream_2(T const* from) {
-    return widen(__ldcs(reinterpret_cast<typename Two<T>::Type const*>(from)));
-}
 
 // Through the read-only path (ld.global.nc), 16 bytes at a time.
 __device__ inline void load_8(float const* from, float (&to)[8]) {
