@@ -6,27 +6,54 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from runtime.errors import UserError
 
 
-class Library(NamedTuple):
-    """What runs the engines of one builder."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Library:
+    """What builds and runs engines."""
 
+    name: str
+    """What manifests and options call it."""
     title: str
+    """What messages call it."""
     module: str
     """The name it is imported by."""
     oldest: str
-    """The oldest version that runs our engines."""
+    """The oldest version that does for our engines."""
     install: str
     """The command that installs it."""
 
+    def require(self, version: str) -> None:
+        """Refuse a version that is too old.
 
-LIBRARIES = {
-    "tensorrt": Library("TensorRT", "tensorrt", "10.6", 'pip install "tensorrt>=10.6"'),
-    "tensorrt-rtx": Library("TensorRT-RTX", "tensorrt_rtx", "1.7", 'pip install -e ".[rtx]"'),
-}
+        Raises:
+            UserError: it is.
+        """
+        if numbers_of(version) < numbers_of(self.oldest):
+            raise UserError(
+                f"found {self.title} {version}, and {self.oldest} or newer is needed; "
+                f"install it: {self.install}"
+            )
+
+
+TENSORRT = Library(
+    name="tensorrt",
+    title="TensorRT",
+    module="tensorrt",
+    oldest="10.6",
+    install='pip install "tensorrt>=10.6"',
+)
+TENSORRT_RTX = Library(
+    name="tensorrt-rtx",
+    title="TensorRT-RTX",
+    module="tensorrt_rtx",
+    oldest="1.7",
+    install='pip install -e ".[rtx]"',
+)
+LIBRARIES = {library.name: library for library in (TENSORRT, TENSORRT_RTX)}
 """By the names that manifests use."""
 
 
@@ -88,12 +115,8 @@ class Recipe:
             UserError: it is too old, or another one than built the engine.
         """
         title = self.library.title
-        here, built = _numbers(installed), _numbers(self.version)
-        if here < _numbers(self.library.oldest):
-            raise UserError(
-                f"{title} {installed} is installed, and {self.library.oldest} or newer is needed; "
-                f"{self.library.install}"
-            )
+        self.library.require(installed)
+        here, built = numbers_of(installed), numbers_of(self.version)
         later = self.version_compatible and here[:1] == built[:1] and here >= built
         if here != built and not later:
             raise UserError(
@@ -114,7 +137,7 @@ class Recipe:
         Raises:
             UserError: the engine was not built for such a GPU.
         """
-        if self.any_newer_gpu and _numbers(compute_capability) >= (8,):
+        if self.any_newer_gpu and numbers_of(compute_capability) >= (8,):
             return
         if self.compute_capabilities and compute_capability not in self.compute_capabilities:
             built_for = f"compute capability {' and '.join(self.compute_capabilities)}"
@@ -126,6 +149,6 @@ class Recipe:
             )
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers_of(version: str) -> tuple[int, ...]:
     """``"10.6.0.post1"`` → ``(10, 6, 0)``: what follows does not decide what can be loaded."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self, overload
+from typing import overload
 
 import numpy as np
 
 from runtime.backend import RawOutputs, open_model
+from runtime.closing import Closing
 from runtime.detections import Detections
 from runtime.errors import UserError
 from runtime.images import Image
@@ -17,7 +17,7 @@ from runtime.postprocess import NMS_MODES, Floats, Indices, NmsMode, nms, rescal
 from runtime.preprocess import prepare_batch
 
 
-class Detector:
+class Detector(Closing):
     """A Co-DETR model file, ready to detect; the file decides the backend and all sizes.
 
     One detector may serve several threads: with ONNX Runtime at once, with an engine in turns.
@@ -109,16 +109,3 @@ class Detector:
     def close(self) -> None:
         """Give back what the model holds; the detector cannot be used any more."""
         self.model.close()
-
-    def __enter__(self) -> Self:
-        """Use the detector in a ``with`` block, which closes it."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()

@@ -8,14 +8,15 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, NamedTuple, Self
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
 from cuda.bindings import runtime as cudart
 from numpy.typing import NDArray
 
 from runtime.backend import TensorInfo
+from runtime.closing import Closing
 from runtime.cuda import (
     Buffer,
     CudaError,
@@ -66,7 +67,7 @@ class _Run:
     """The kernels as a CUDA graph, once they were captured."""
 
 
-class Engine:
+class Engine(Closing):
     """A deserialised engine, one execution context and one stream.
 
     All memory is allocated once, for the largest shapes that the engine takes. The engine is the
@@ -173,19 +174,6 @@ class Engine:
                 # With the context, all that it held went away.
                 if not self._lost:
                     raise
-
-    def __enter__(self) -> Self:
-        """Use the engine in a ``with`` block, which closes it."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
     def _deserialize(
         self, path: Path, trt: ModuleType, host_code_allowed: bool, stack: contextlib.ExitStack

@@ -11,13 +11,13 @@ from typing import Any
 def describe_cpu() -> dict[str, Any]:
     """Processor, how many cores this process may use, and Python."""
     return {
-        "cpu": _processor(),
+        "cpu": processor(),
         "cpu_count": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name; ``platform.processor()`` is empty on most Linux systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

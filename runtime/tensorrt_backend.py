@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Self
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs
+from runtime.closing import Closing
 from runtime.compatibility import Library, Recipe
 from runtime.cuda import current_gpu, require_gpu
 from runtime.engine import Engine
@@ -19,7 +19,7 @@ from runtime.errors import UserError
 from runtime.manifest import read_manifest
 
 
-class TensorRTModel:
+class TensorRTModel(Closing):
     """A ``runtime.backend.Model`` run by TensorRT; calls of several threads take turns."""
 
     def __init__(self, path: Path, *, cuda_graph: bool = True) -> None:
@@ -60,19 +60,6 @@ class TensorRTModel:
     def close(self) -> None:
         """Free the engine and its memory."""
         self.engine.close()
-
-    def __enter__(self) -> Self:
-        """Use the model in a ``with`` block, which closes it."""
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def _import(library: Library, engine: Path) -> ModuleType:

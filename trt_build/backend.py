@@ -9,28 +9,19 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import ModuleType
 
+from runtime.compatibility import TENSORRT, TENSORRT_RTX, Library
 from runtime.errors import UserError
 
 _OLDEST_CUDA = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Backend:
+class Backend(Library):
     """What must be known about a library before it is imported."""
 
-    name: str
-    """What ``--backend`` takes."""
-    title: str
-    """What messages call it."""
-    module: str
-    """The name it is imported by."""
-    install: str
-    """The command that installs it."""
-    oldest: str
-    """The oldest version that builds our networks."""
     runs_plugins: bool
     """Whether a plugin node of ours can be built. TensorRT-RTX refuses plugin libraries."""
     cross_compiles: bool
@@ -77,21 +68,13 @@ BACKENDS = {
     backend.name: backend
     for backend in (
         Backend(
-            name="tensorrt",
-            title="TensorRT",
-            module="tensorrt",
-            install='pip install "tensorrt>=10.6"',
-            oldest="10.6",
+            **asdict(TENSORRT),
             runs_plugins=True,
             cross_compiles=False,
             times_kernels=True,
         ),
         Backend(
-            name="tensorrt-rtx",
-            title="TensorRT-RTX",
-            module="tensorrt_rtx",
-            install='pip install -e ".[rtx]"',
-            oldest="1.7",
+            **asdict(TENSORRT_RTX),
             runs_plugins=False,
             cross_compiles=True,
             times_kernels=False,

@@ -27,7 +27,7 @@ from trt_build.network import batch_profile, describe_io, parse_onnx
 from trt_build.onnx_file import read_onnx
 from trt_build.options import BuildOptions
 from trt_build.progress import make_monitor, run_cancellable, spinner
-from trt_build.requirements import require_gpu, require_version, require_writable
+from trt_build.requirements import require_gpu, require_writable
 
 # What layers put out in an engine of each precision, as the engine inspector calls it.
 _OUTPUT_TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}
@@ -136,7 +136,7 @@ def check_request(
     require_writable(path for path in (engine, manifest_path(engine), timing_cache) if path)
     # Asked before the library is: TensorRT 10.6 aborts the process where there is no GPU.
     gpu = None if backend.cross_compiles else require_gpu(backend)
-    require_version(backend, backend.version())
+    backend.require(backend.version())
     return options, gpu
 
 

@@ -6,8 +6,9 @@ import ctypes
 import os
 import platform
 import subprocess
-from pathlib import Path
 from typing import Any
+
+from runtime.machine import processor
 
 
 def describe_machine() -> dict[str, Any]:
@@ -15,7 +16,7 @@ def describe_machine() -> dict[str, Any]:
     gpu, reason = describe_gpu()
     return {
         "os": platform.platform(),
-        "cpu": _processor(),
+        "cpu": processor(),
         "cpu_count": os.cpu_count(),
         "python": platform.python_version(),
         "gpu": gpu,
@@ -83,13 +84,3 @@ def _cuda_of_driver() -> str | None:
     except OSError:
         return None
     return f"{version.value // 1000}.{version.value % 1000 // 10}"
-
-
-def _processor() -> str:
-    """The processor's name; ``platform.processor()`` is empty on most Linux systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

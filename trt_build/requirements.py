@@ -7,29 +7,16 @@ would fail late is found out early.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from runtime.compatibility import numbers_of
 from runtime.errors import UserError
 from trt_build.backend import Backend
 from trt_build.machine import describe_gpu, start_cuda
 
 _OLDEST_DRIVERS = {12: 525, 13: 580}
 """The first driver for each major version of CUDA."""
-
-
-def require_version(backend: Backend, version: str) -> None:
-    """Refuse a version of the backend that is too old.
-
-    Raises:
-        UserError: it is.
-    """
-    if _numbers(version)[:2] < _numbers(backend.oldest):
-        raise UserError(
-            f"found {backend.title} {version}, and {backend.oldest} or newer is needed; "
-            f"install it: {backend.install}"
-        )
 
 
 def require_gpu(backend: Backend) -> str:
@@ -62,7 +49,7 @@ def driver_problem(driver: str, cuda: str | None, needed: int) -> str | None:
             f"driver {driver} is there but its libcuda.so.1 is not; "
             "a container gets it with NVIDIA_DRIVER_CAPABILITIES=compute,utility"
         )
-    if _numbers(cuda)[0] < needed:
+    if numbers_of(cuda)[0] < needed:
         oldest = f", {_OLDEST_DRIVERS[needed]} or newer" if needed in _OLDEST_DRIVERS else ""
         return (
             f"it needs a driver for CUDA {needed}{oldest}, and driver {driver} is for CUDA {cuda}; "
@@ -83,8 +70,3 @@ def require_writable(outputs: Iterable[Path]) -> None:
         folder = next(parent for parent in output.absolute().parents if parent.exists())
         if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(f"cannot write {output}: {folder} is not a folder that can be written")
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """``"10.6.0.post1"`` → ``(10, 6, 0, 1)``."""
-    return tuple(int(number) for number in re.findall(r"\d+", version))

@@ -59,7 +59,7 @@ def test_other_version(installed):
 @pytest.mark.parametrize("installed", ["8.6.1", "10.5.0"])
 def test_too_old_version(installed):
     # Also with an engine of that very version: it was never tried.
-    message = rf'TensorRT {installed} is installed, and 10\.6 or newer .* pip install "tensorrt>='
+    message = rf'found TensorRT {installed}, and 10\.6 or newer .* pip install "tensorrt>='
     with pytest.raises(UserError, match=message):
         recipe(backend_version=installed).check_version(ENGINE, installed)
 

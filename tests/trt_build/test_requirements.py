@@ -6,18 +6,18 @@ from runtime.errors import UserError
 from runtime.tensorrt_log import make_logger
 from trt_build.backend import BACKENDS, choose_backend
 from trt_build.failures import reason_of_failure
-from trt_build.requirements import driver_problem, require_version
+from trt_build.requirements import driver_problem
 
 
 @pytest.mark.parametrize("version", ["10.6.0", "10.6.0.post1", "10.15.1.29", "11.2.1.2"])
 def test_versions_that_do(version):
-    require_version(BACKENDS["tensorrt"], version)
+    BACKENDS["tensorrt"].require(version)
 
 
 @pytest.mark.parametrize("version", ["10.5.0", "8.6.1.post1", "9.3.0"])
 def test_versions_that_are_too_old(version):
     with pytest.raises(UserError) as caught:
-        require_version(BACKENDS["tensorrt"], version)
+        BACKENDS["tensorrt"].require(version)
     assert str(caught.value) == (
         f"found TensorRT {version}, and 10.6 or newer is needed; "
         'install it: pip install "tensorrt>=10.6"'
@@ -25,9 +25,9 @@ def test_versions_that_are_too_old(version):
 
 
 def test_versions_of_tensorrt_rtx():
-    require_version(BACKENDS["tensorrt-rtx"], "1.7.1.116")
+    BACKENDS["tensorrt-rtx"].require("1.7.1.116")
     with pytest.raises(UserError, match=r"1\.7 or newer is needed"):
-        require_version(BACKENDS["tensorrt-rtx"], "1.0.0.21")
+        BACKENDS["tensorrt-rtx"].require("1.0.0.21")
 
 
 def test_the_cuda_version_is_read_from_the_package():
