@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from runtime.commands import bench, detect
+from runtime.commands import eval as evaluate
 from runtime.errors import UserError
 
 
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (detect, bench):
+    for command in (detect, bench, evaluate):
         command.add_parser(commands)
     try:
         args = parser.parse_args(argv)

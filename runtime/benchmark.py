@@ -163,8 +163,8 @@ def noise_image(height: int, width: int) -> Image:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def describe_model(model: Model, batch: int) -> dict[str, Any]:
-    """The part of a row that says what was measured; all figures of an engine are still None."""
+def describe_contender(model: Model, batch: int) -> dict[str, Any]:
+    """The part of a row that says what was measured."""
     spec = model.spec
     name = "onnxruntime" if _tensorrt_model(model) is None else "engine"
     return {
@@ -173,7 +173,13 @@ def describe_model(model: Model, batch: int) -> dict[str, Any]:
         "height": spec.height,
         "width": spec.width,
         "batch": batch,
-    } | dict.fromkeys(("gpu_ms", "end_to_end_ms", "engine_bytes", "activation_bytes", "build_s"))
+    }
+
+
+def describe_model(model: Model, batch: int) -> dict[str, Any]:
+    """The contender, and all figures that only an engine has, still None."""
+    figures = ("gpu_ms", "end_to_end_ms", "engine_bytes", "activation_bytes", "build_s")
+    return describe_contender(model, batch) | dict.fromkeys(figures)
 
 
 def describe_engine(model: TensorRTModel) -> dict[str, Any]:

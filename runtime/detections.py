@@ -53,7 +53,10 @@ class Detections:
 
     def above(self, threshold: float) -> Detections:
         """Those with a score of ``threshold`` or more."""
-        kept = self.scores >= threshold
+        return self.select(self.scores >= threshold)
+
+    def select(self, kept: NDArray[np.bool_]) -> Detections:
+        """Those where ``kept`` (N,) is true."""
         return replace(
             self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept]
         )

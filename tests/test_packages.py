@@ -20,7 +20,16 @@ SIBLINGS = {
 }
 """Packages of this repository that each of them may import."""
 THIRD_PARTY = {
-    "codetr": {"torch", "numpy", "safetensors"},
+    "codetr": {
+        "torch",
+        "numpy",
+        "safetensors",
+        # training alone
+        "scipy",
+        "sklearn",
+        "pycocotools",
+        "triton",
+    },
     "plugin": {"numpy"},
     "onnx_export": {
         "torch",
@@ -42,7 +51,16 @@ THIRD_PARTY = {
         "rich",
         "google",
     },
-    "runtime": {"tensorrt", "tensorrt_rtx", "cuda", "onnxruntime", "numpy", "cv2", "rich"},
+    "runtime": {
+        "tensorrt",
+        "tensorrt_rtx",
+        "cuda",
+        "onnxruntime",
+        "numpy",
+        "cv2",
+        "rich",
+        "pycocotools",
+    },
 }
 HEAVY = (
     "torch",
@@ -55,8 +73,10 @@ HEAVY = (
     "cuda",
     "cv2",
     "rich",
+    "pycocotools",
 )
 COMMANDS = (
+    ["codetr.training.train", "--help"],
     ["plugin", "--help"],
     ["onnx_export", "--help"],
     ["trt_build", "--help"],
@@ -66,6 +86,7 @@ COMMANDS = (
     ["runtime", "--help"],
     ["runtime", "bench", "--help"],
     ["runtime", "detect", "--help"],
+    ["runtime", "eval", "--help"],
 )
 
 

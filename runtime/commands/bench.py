@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
+from runtime.commands.options import check_output, optional_output, whole_number
 from runtime.commands.progress import track
 from runtime.errors import UserError
-from runtime.files import atomic_output
 from runtime.manifest import manifest_path
 
 
@@ -30,14 +28,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--iterations",
         metavar="N",
-        type=_number("--iterations", 1),
+        type=whole_number("--iterations", 1),
         default=200,
         help="runs that count, of each series (default: %(default)s)",
     )
     parser.add_argument(
         "--warm-up",
         metavar="N",
-        type=_number("--warm-up", 0),
+        type=whole_number("--warm-up", 0),
         default=20,
         help="runs before them that do not count (default: %(default)s)",
     )
@@ -50,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--batch",
         metavar="N",
-        type=_number("--batch", 1),
+        type=whole_number("--batch", 1),
         help="pictures per inference (default: the model's batch, 1 if it takes any)",
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
@@ -69,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a file or an option cannot be used.
     """
-    _check_json(args)
+    inputs = [args.model, manifest_path(args.model), *([args.image] if args.image else [])]
+    check_output("--json", args.json, inputs)
 
     from runtime.bench_report import print_report
     from runtime.benchmark import measure, noise_image
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
 
     image = read_image(args.image) if args.image else None
     with (
-        _json_output(args.json) as json_file,
+        optional_output(args.json) as json_file,
         Detector(args.model, max_batch=args.batch or 1) as detector,
     ):
         if args.batch and args.batch != detector.batch:
@@ -102,28 +101,3 @@ def run(args: argparse.Namespace) -> int:
             json_file.write_text(json.dumps(result, indent=2) + "\n")
     print_report(measurement)
     return 0
-
-
-def _number(option: str, smallest: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isascii() or not text.isdecimal() or int(text) < smallest:
-            raise UserError(f"{option} takes a whole number from {smallest} up, got {text}")
-        return int(text)
-
-    return parse
-
-
-def _check_json(args: argparse.Namespace) -> None:
-    """Refuse a file that is no file, or one of those that are read."""
-    if args.json is None:
-        return
-    if args.json.is_dir():
-        raise UserError(f"cannot write {args.json}: it is a folder; give a file name")
-    inputs = [args.model, manifest_path(args.model), *([args.image] if args.image else [])]
-    if args.json.resolve() in [path.resolve() for path in inputs]:
-        raise UserError(f"--json {args.json} would overwrite an input; give another name")
-
-
-def _json_output(path: Path | None) -> contextlib.AbstractContextManager[Path | None]:
-    """Opened before minutes of measuring, so that a folder that cannot be written is told."""
-    return contextlib.nullcontext() if path is None else atomic_output(path)

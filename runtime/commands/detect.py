@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from itertools import chain, count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runtime.commands.options import score_threshold
 from runtime.commands.progress import track
 from runtime.errors import UserError
 
@@ -43,7 +43,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--score-threshold",
         metavar="SCORE",
-        type=_score,
+        type=score_threshold,
         default=0.3,
         help="leave out detections with a lower score, 0 to 1 (default: %(default)s)",
     )
@@ -96,16 +96,6 @@ def run(args: argparse.Namespace) -> int:
         f"pictures: annotated pictures and detections.json are in {args.output}"
     )
     return 0 if results.num_images == len(pictures) else 2
-
-
-def _score(text: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    if not 0 <= score <= 1:
-        raise UserError(f"--score-threshold must be a number from 0 to 1, got {text}")
-    return score
 
 
 def _targets(pictures: Iterable[Path], folder: Path) -> dict[Path, Path]:

@@ -1,0 +1,152 @@
+"""``python -m runtime eval``: COCO AP of a model file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from runtime.commands.options import (
+    check_output,
+    optional_output,
+    score_threshold,
+    whole_number,
+)
+from runtime.commands.progress import track
+from runtime.errors import UserError
+from runtime.manifest import manifest_path
+
+_DESCRIPTION = """\
+Detect in the pictures of a data set in COCO's format and compare with its annotations: the 12
+figures of COCO as pycocotools gives them, and AP of each class. Categories are told by their
+names, not by their ids.
+"""
+_EPILOG = """\
+Example: python -m runtime eval model.engine --annotations instances_val2017.json \\
+             --images val2017/ --json accuracy.json
+
+Pictures are resized to the model file's input as in detection, so the file decides the test size.
+The released Swin-L checkpoint is published with 64.1 AP on COCO val2017 (not measured here), its
+pictures fitted into 2048 x 1280, portrait ones into 1280 x 2048. A file exported with
+--height 1280 --width 2048 sees landscape pictures like that; portrait ones become smaller in it,
+so expect less.
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add ``eval`` to the command line."""
+    parser = commands.add_parser(
+        "eval",
+        help="measure accuracy (COCO AP)",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model file, e.g. model.engine")
+    parser.add_argument(
+        "--annotations", metavar="FILE", type=Path, required=True, help="COCO annotation file"
+    )
+    parser.add_argument(
+        "--images", metavar="DIR", type=Path, required=True, help="folder of its pictures"
+    )
+    parser.add_argument(
+        "--nms",
+        choices=("soft", "hard", "none"),
+        default="soft",
+        help="suppression of duplicates (default: %(default)s, as in the published evaluation)",
+    )
+    parser.add_argument(
+        "--score-threshold",
+        metavar="SCORE",
+        type=score_threshold,
+        default=0.0,
+        help="leave out detections with a lower score, 0 to 1 (default: %(default)s, as in the "
+        "published evaluation)",
+    )
+    parser.add_argument(
+        "--max-batch",
+        metavar="N",
+        type=whole_number("--max-batch", 1),
+        help="most pictures per inference (default: the model's batch, 1 if it takes any)",
+    )
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=whole_number("--limit", 1),
+        help="evaluate only the first N pictures of the annotation file",
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
+    parser.add_argument(
+        "--save-detections",
+        metavar="FILE",
+        type=Path,
+        help="write the detections there, in COCO's result format",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print the figures, write the files.
+
+    Returns:
+        Exit code: 0, or 2 if a picture could not be read.
+
+    Raises:
+        UserError: a file or an option cannot be used.
+    """
+    # The decoders' own messages would repeat ours; OpenCV reads this when first imported.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    from runtime.coco_ap import require_pycocotools
+    from runtime.coco_dataset import read_dataset
+    from runtime.detector import Detector
+    from runtime.evaluation import evaluate
+    from runtime.evaluation_report import accuracy_row, describe_machine, print_evaluation
+
+    require_pycocotools()
+    dataset = read_dataset(args.annotations, args.images, args.limit)
+    _check_outputs(args, [picture.path for picture in dataset.pictures])
+    with (
+        optional_output(args.json) as json_file,
+        optional_output(args.save_detections) as detections_file,
+        Detector(args.model, nms=args.nms, max_batch=args.max_batch or 1) as detector,
+    ):
+        if args.max_batch and args.max_batch < detector.batch:
+            raise UserError(
+                f"{args.model} has a fixed batch of {detector.batch}, got "
+                f"--max-batch {args.max_batch}; leave it out"
+            )
+        evaluation = evaluate(detector, dataset, score_threshold=args.score_threshold, track=track)
+        row = accuracy_row(
+            evaluation,
+            dataset,
+            detector.model,
+            batch=detector.batch,
+            path=args.model,
+            nms=args.nms,
+            score_threshold=args.score_threshold,
+        )
+        if detections_file is not None:
+            detections_file.write_text(json.dumps(evaluation.findings.results))
+        if json_file is not None:
+            command = f"python -m runtime {shlex.join(sys.argv[1:])}"
+            machine = describe_machine(detector.model)
+            result = {"machine": machine, "command": command, "rows": [row]}
+            json_file.write_text(json.dumps(result, indent=2) + "\n")
+    print_evaluation(row)
+    for reason in evaluation.findings.unreadable:
+        print(f"error: {reason}", file=sys.stderr)
+    for warning in evaluation.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    return 2 if evaluation.findings.unreadable else 0
+
+
+def _check_outputs(args: argparse.Namespace, pictures: list[Path]) -> None:
+    inputs = [args.model, manifest_path(args.model), args.annotations, *pictures]
+    check_output("--json", args.json, inputs)
+    check_output("--save-detections", args.save_detections, inputs)
+    if args.json and args.save_detections and args.json.resolve() == args.save_detections.resolve():
+        raise UserError(f"--json and --save-detections are both {args.json}; give two names")

@@ -1,0 +1,55 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from runtime.errors import UserError
+from runtime.files import atomic_output
+
+
+def whole_number(option: str, smallest: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from ``smallest`` up."""
+
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdecimal() or int(text) < smallest:
+            raise UserError(f"{option} takes a whole number from {smallest} up, got {text}")
+        return int(text)
+
+    return parse
+
+
+def score_threshold(text: str) -> float:
+    """The type of ``--score-threshold``: a number from 0 to 1."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 1:
+        raise UserError(f"--score-threshold must be a number from 0 to 1, got {text}")
+    return score
+
+
+def check_output(option: str, path: Path | None, inputs: Sequence[Path]) -> None:
+    """Refuse a file to write that is no file, or one of those that are read.
+
+    Raises:
+        UserError: it is a folder, or an input.
+    """
+    if path is None:
+        return
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder; give a file name")
+    if path.resolve() in [file.resolve() for file in inputs]:
+        raise UserError(f"{option} {path} would overwrite an input; give another name")
+
+
+def optional_output(path: Path | None) -> contextlib.AbstractContextManager[Path | None]:
+    """``atomic_output``, if there is a path.
+
+    Opened before minutes of work, so that a folder that cannot be written is told at once.
+    """
+    return contextlib.nullcontext() if path is None else atomic_output(path)
