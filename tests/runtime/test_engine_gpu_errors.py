@@ -18,7 +18,7 @@ from runtime.manifest import manifest_path
 from tests.processes import run_python
 from tests.runtime.fake_engine import save_engine
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
