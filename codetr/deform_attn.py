@@ -44,19 +44,46 @@ def ms_deform_attn(
     Returns:
         (B, Q, C), dtype of ``value``.
     """
-    batch, _, channels = value.shape
-    queries, num_levels = sampling.shape[1], level_sizes.shape[0]
-    samples = num_heads * num_levels * num_points
-    offsets, logits = sampling.float().split([2 * samples, samples], dim=-1)
-    offsets = offsets.view(batch, queries, num_heads, num_levels, num_points, 2)
-    weights = logits.view(batch, queries, num_heads, -1).softmax(-1)  # (B, Q, M, L*P)
-    weights = weights.view(batch, queries, num_heads, num_levels, num_points)
-    positions = _positions(offsets, reference, valid_sizes)  # (B, Q, M, L, P, 2)
+    positions, weights = locate(
+        sampling, reference, level_sizes.shape[0], valid_sizes, num_heads, num_points
+    )
+    return sample(value, positions, weights, level_sizes, valid_sizes).to(value.dtype)
 
-    output = value.new_zeros((), dtype=torch.float32)
+
+def locate(
+    sampling: Tensor,
+    reference: Tensor,
+    num_levels: int,
+    valid_sizes: Tensor,
+    num_heads: int,
+    num_points: int,
+) -> tuple[Tensor, Tensor]:
+    """Where :func:`ms_deform_attn` samples, and how much every sample counts.
+
+    Returns:
+        (B, Q, M, L, P, 2) positions x, y in cells, the corner of the level being 0, and
+        (B, Q, M, L, P) weights that sum to one over L and P.
+    """
+    shape = (*sampling.shape[:2], num_heads, num_levels, num_points)
+    samples = num_heads * num_levels * num_points
+    # float32, or float64 where the operator's gradient is checked.
+    exact = torch.promote_types(sampling.dtype, torch.float32)
+    offsets, logits = sampling.to(exact).split([2 * samples, samples], dim=-1)
+    weights = logits.view(*shape[:3], -1).softmax(-1)  # (B, Q, M, L*P)
+    return _positions(offsets.view(*shape, 2), reference, valid_sizes), weights.view(shape)
+
+
+def sample(
+    value: Tensor, positions: Tensor, weights: Tensor, level_sizes: Tensor, valid_sizes: Tensor
+) -> Tensor:
+    """(B, Q, C) in the type of ``positions``: the weighted sum of bilinear samples."""
+    batch, _, channels = value.shape
+    queries, num_heads = positions.shape[1:3]
+    value = value.to(positions.dtype)
+    output = positions.new_zeros(())
     start = 0
     for level, (height, width) in enumerate(level_sizes.tolist()):
-        plane = value[:, start : start + height * width].float()
+        plane = value[:, start : start + height * width]
         plane = plane.view(batch, height, width, channels)
         plane = _zero_padding(plane, valid_sizes[:, level])
         plane = plane.view(batch, height, width, num_heads, -1)
@@ -68,11 +95,10 @@ def ms_deform_attn(
         output = output + (sampled * weight[:, None]).sum(-1)  # (B*M, D, Q)
         start += height * width
     output = output.view(batch, channels, queries)
-    return output.transpose(1, 2).contiguous().to(value.dtype)
+    return output.transpose(1, 2).contiguous()
 
 
 def _positions(offsets: Tensor, reference: Tensor, valid_sizes: Tensor) -> Tensor:
-    """(B, Q, M, L, P, 2) sampling positions x, y in cells, the corner of the level being 0."""
     valid = valid_sizes.flip(-1).float()[:, None, None, :, None]  # (B, 1, 1, L, 1, 2) as w, h
     reference = reference[:, :, None, None, None]  # (B, Q, 1, 1, 1, 2 or 4)
     centre = reference[..., :2] * valid

@@ -31,6 +31,20 @@ class Proposals(NamedTuple):
     """(B, Q, 4) float32: cx, cy, w, h in 0..1 of the valid region."""
 
 
+class Encoded(NamedTuple):
+    """Pictures as tokens."""
+
+    backbone: list[Tensor]
+    """(B, C_s, H_s, W_s), finest first."""
+    neck: list[Tensor]
+    """(B, C, H_l, W_l), finest first."""
+    geometry: Geometry
+    reference: Tensor
+    """(B or 1, S, 2) float32: centre of every token."""
+    memory: Tensor
+    """(B, S, C)."""
+
+
 class Stages(NamedTuple):
     """Everything between pictures and detections, for tests and verification."""
 
@@ -95,6 +109,16 @@ class CoDino(nn.Module):
 
     def stages(self, images: Tensor, masks: Tensor | None = None) -> Stages:
         """Run everything up to the last decoder layer; arguments as ``forward``."""
+        maps, levels, geometry, reference, memory = self.encode(images, masks)
+        proposals = self.propose(memory, reference, geometry)
+        content = self.query_embed.expand(memory.shape[0], -1, -1)
+        hidden, references = self.decoder(
+            content, memory, proposals.boxes, geometry, self.reg_branches[:-1]
+        )
+        return Stages(maps, levels, geometry, memory, proposals, hidden, references)
+
+    def encode(self, images: Tensor, masks: Tensor | None) -> Encoded:
+        """Run everything up to the encoder; arguments as ``forward``."""
         height, width = images.shape[2:]
         maps = self.backbone(images)
         levels = self.neck(maps)
@@ -103,12 +127,7 @@ class CoDino(nn.Module):
         tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
         reference = geometry.reference_points()
         memory = self.encoder(tokens, self.encode_positions(geometry), reference, geometry)
-        proposals = self.propose(memory, reference, geometry)
-        content = self.query_embed.expand(memory.shape[0], -1, -1)
-        hidden, references = self.decoder(
-            content, memory, proposals.boxes, geometry, self.reg_branches[:-1]
-        )
-        return Stages(maps, levels, geometry, memory, proposals, hidden, references)
+        return Encoded(maps, levels, geometry, reference, memory)
 
     def encode_positions(self, geometry: Geometry) -> Tensor:
         """(B or 1, S, C): sine position plus learned level, in the type of the weights."""

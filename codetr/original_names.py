@@ -40,6 +40,8 @@ _RENAMES = tuple(
     )
 )
 
+_MERGING = re.compile(r"backbone\.stages\.\d+\.downsample\.")
+
 
 def expected_shapes(model: CoDino) -> dict[str, Shape]:
     """Shape of every tensor the original keeps for what ``model`` computes."""
@@ -66,10 +68,30 @@ def from_original(model: CoDino, state: Mapping[str, Tensor]) -> dict[str, Tenso
     for name in model.state_dict():
         tensors = [state[key] for key in _original_names(name)]
         tensor = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
-        if re.match(r"backbone\.stages\.\d+\.downsample\.", name):
+        if _MERGING.match(name):
             # nn.Unfold's (channel, row, column) to (row, column, channel).
             tensor = tensor.unflatten(-1, (-1, 4)).transpose(-2, -1).flatten(-2)
         converted[name] = tensor
+    return converted
+
+
+def to_original(model: CoDino) -> dict[str, Tensor]:
+    """The model's weights by the original's names: what :func:`from_original` takes."""
+    converted: dict[str, Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        keys = _original_names(name)
+        if len(keys) == 2:
+            parts = tensor.split([2 * len(tensor) // 3, len(tensor) // 3])
+            converted |= zip(keys, parts, strict=True)
+        elif _MERGING.match(name):
+            # (row, column, channel) to nn.Unfold's (channel, row, column).
+            converted[keys[0]] = tensor.unflatten(-1, (4, -1)).transpose(-2, -1).flatten(-2)
+        else:
+            converted[keys[0]] = tensor
+    for name, buffer in model.named_buffers():
+        if name.endswith("relative_position_index"):
+            # Computed by whoever loads it, so the smallest type that holds it will do.
+            converted[_original_names(name)[0]] = buffer.short()
     return converted
 
 

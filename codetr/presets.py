@@ -77,6 +77,21 @@ PRESETS: dict[str, CoDinoConfig] = {
     "co_dino_r50_small": CoDinoConfig(
         backbone=ResNetConfig(), num_queries=100, encoder_layers=2, decoder_layers=2
     ),
+    # Handwritten digits, trained by codetr.training; 3 million parameters.
+    "co_dino_digits": CoDinoConfig(
+        backbone=SwinConfig(
+            embed_dims=32, depths=(2, 4, 2, 1), num_heads=(1, 2, 4, 8), window_size=8
+        ),
+        num_queries=150,
+        num_classes=10,
+        encoder_layers=2,
+        decoder_layers=3,
+        encoder_ffn=256,
+        decoder_ffn=128,
+        embed_dims=128,
+        num_heads=4,
+        max_per_image=100,
+    ),
 }
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)

@@ -28,6 +28,8 @@ THIRD_PARTY = {
         "scipy",
         "sklearn",
         "pycocotools",
+        "cv2",
+        "rich",
         "triton",
     },
     "plugin": {"numpy"},
@@ -76,6 +78,7 @@ HEAVY = (
     "pycocotools",
 )
 COMMANDS = (
+    ["codetr.training.dataset", "--help"],
     ["codetr.training.train", "--help"],
     ["plugin", "--help"],
     ["onnx_export", "--help"],
