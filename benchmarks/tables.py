@@ -1,7 +1,6 @@
-"""Tables of the README, from the stored figures: ``python -m benchmarks.tables FOLDER``.
+"""Tables for the README, from stored figures: ``python -m benchmarks.tables FOLDER``.
 
-FOLDER holds what ``python -m benchmarks.gpu`` left there. The README has the output between two
-markers, and a test compares the two.
+FOLDER holds what ``python -m benchmarks.gpu`` left there.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Geometry:
         angle = passed / (valid + POSITION_EPS) * TWO_PI
         tables = sine_embedding(angle, channels // 2, POSITION_TEMPERATURE)  # (B, T, C/2)
         # Without a product TensorRT joins what follows with the sines, and computes those anew
-        # for every token: 0.4 ms instead of 0.1 at 1280 x 1920 on an H200.
+        # for every token: 0.43 ms at 1280 x 1920 on an H200.
         tables = tables @ torch.eye(channels // 2, device=tables.device)
         nowhere = sine_embedding(angle.new_zeros(()), channels // 2, POSITION_TEMPERATURE)
         encodings = []
