@@ -54,7 +54,11 @@ def test_an_installed_wheel_runs_without_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = "import plugin; print(plugin.__file__); plugin.library_path()"
     variables = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    done = run_python(code, cwd=tmp_path, env=variables)
+    # -S: without this environment's own packages, of which the checkout may be one.
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False
+    )
     assert done.stdout == f"{tmp_path / 'site' / 'plugin' / '__init__.py'}\n"
     assert "UserError: the plugin is not built" in done.stderr
 

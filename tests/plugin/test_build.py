@@ -22,7 +22,8 @@ def add_tool(folder, name, script="exit 0"):
 def run_build(root, path):
     """`python -m plugin build` in a checkout, with the tools of one folder."""
     return subprocess.run(
-        [sys.executable, "-m", "plugin", "build"],
+        # -S: an editable install would put its own checkout before this one.
+        [sys.executable, "-S", "-m", "plugin", "build"],
         cwd=root,
         env={"PATH": str(path)},
         capture_output=True,
