@@ -64,7 +64,7 @@ class Geometry:
         heights = (1 - masks[:, :, 0]).sum(1)  # (B,)
         widths = (1 - masks[:, 0, :]).sum(1)
         picture = torch.stack((heights, widths), dim=-1)
-        lengths = [length for size in sizes for length in size]
+        lengths = _lengths(sizes)
         owner = _owners(lengths, device)
         valid = _sources(lengths, input_size, device) < picture.index_select(1, owner % 2)  # (B, T)
         # A product with ones counts all lines at once.
@@ -127,14 +127,14 @@ class Geometry:
             (T,) float32 number within rows or columns, (B, T) float32 how many of them are valid.
         """
         device = self.valid_sizes.device
-        lengths = [length for size in self.sizes for length in size]
+        lengths = _lengths(self.sizes)
         index = [torch.arange(n, dtype=torch.float32, device=device) for n in lengths]
         valid = self.valid_sizes.flatten(1).index_select(1, _owners(lengths, device))
         return torch.cat(index), valid.float()
 
     def _per_level(self, *tables: Tensor) -> tuple[list[tuple[Tensor, ...]], ...]:
         """(B, T, …) tables of all lines -> for each level its rows', and for each its columns'."""
-        lengths = [length for size in self.sizes for length in size]
+        lengths = _lengths(self.sizes)
         parts = list(zip(*(table.split(lengths, dim=1) for table in tables), strict=True))
         return parts[0::2], parts[1::2]
 
@@ -153,6 +153,11 @@ def proposal_logits(boxes: Tensor) -> Tensor:
     # Beyond 1 the logarithm is NaN: select, never multiply.
     logits = torch.log(boxes / (1 - boxes))
     return torch.where(is_proposal(boxes)[..., None], logits, INVALID_LOGIT)
+
+
+def _lengths(sizes: tuple[tuple[int, int], ...]) -> list[int]:
+    """How many rows level 0 has, how many columns, how many rows level 1 …"""
+    return [length for size in sizes for length in size]
 
 
 def _owners(lengths: list[int], device: torch.device) -> Tensor:

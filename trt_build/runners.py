@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -91,17 +91,17 @@ def onnx_runner(path: Path, model: onnx.ModelProto | None = None) -> Runner:
     return Runner(path, OnnxrtRunner(SessionFromOnnx(source)))
 
 
-def engine_runner(path: Path, backend_name: str) -> Runner:
+def engine_runner(path: Path, recipe: Mapping[str, Any]) -> Runner:
     """TensorRT or TensorRT-RTX on the GPU.
 
     Args:
         path: the engine.
-        backend_name: what built it, a key of ``trt_build.backend.BACKENDS``.
+        recipe: how it was built, as its manifest says.
 
     Raises:
         UserError: no GPU, or the engine is for another one or another version.
     """
-    backend = BACKENDS[backend_name]
+    backend = BACKENDS[recipe["backend"]]
     gpu, reason = describe_gpu()
     reason = start_cuda() if gpu is not None else reason
     card = "an RTX card" if backend.cross_compiles else "the GPU it was built on"
@@ -110,18 +110,18 @@ def engine_runner(path: Path, backend_name: str) -> Runner:
             f"{path} was built by {backend.title} and runs on {card} only ({reason}); verify it "
             "there, or give the .ref.onnx it was built from instead of the engine"
         )
-    trt = choose_backend(backend_name).load()
+    trt = choose_backend(backend.name).load()
     import polygraphy.config
 
-    polygraphy.config.USE_TENSORRT_RTX = backend_name == "tensorrt-rtx"  # read as it is imported
+    polygraphy.config.USE_TENSORRT_RTX = backend.name == "tensorrt-rtx"  # read as it is imported
     from polygraphy.backend.trt import TrtRunner
 
     show_cuda_runtime()
     # Deserialised here, not by polygraphy's EngineFromBytes, whose error is only "see the log".
-    # The plan brings the plugin along; code of a version-compatible engine is run on request.
+    # The plan brings the plugin along.
     logger = make_logger(trt)
     runtime = trt.Runtime(logger)
-    runtime.engine_host_code_allowed = True
+    runtime.engine_host_code_allowed = recipe["options"].get("version_compatible", False)
     engine = runtime.deserialize_cuda_engine(path.read_bytes())
     if engine is None:
         advice = f"{card} is needed" if backend.cross_compiles else "build it again on this machine"

@@ -61,7 +61,7 @@ def open_sides(
         UserError: a file cannot be run here, or the second engine cannot be built.
     """
     recipe = candidate.recipe
-    file = engine_runner(candidate.path, recipe["backend"]) if recipe else None
+    file = engine_runner(candidate.path, recipe) if recipe else None
     if candidate.onnx is None:
         return Sides(onnx_runner(reference), file or onnx_runner(candidate.path), None)
     reference_graph = show_stages(reference, force_topk=False)
@@ -103,4 +103,4 @@ def _stage_engine(
                 f"{candidate.path} was built with another {', '.join(changed)} than is here, so "
                 "its stages cannot be looked at: build it again, or give --no-stages"
             )
-        return engine_runner(engine, recipe["backend"])
+        return engine_runner(engine, recipe)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from codetr.model import CoDino
-from codetr.training.files import export_weights
+from codetr.training.files import export_weights, whole_file
 from codetr.training.log import curves, read_log, write_log
 from codetr.training.trainer import Trainer
 
@@ -74,7 +74,8 @@ def run_leg(
         if trainer.step % SAVE_EVERY == 0:
             trainer.save(checkpoint)
     trainer.save(checkpoint)
-    (output / "curves.svg").write_text(curves(entries))
+    with whole_file(output / "curves.svg") as temporary:
+        temporary.write_text(curves(entries))
     if trainer.step < total:
         return None
     weights = output / "weights.safetensors"

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from codetr.training.files import whole_file
+
 WIDTH, HEIGHT, MARGIN = 720, 240, 48
 TICKS = 5
 
@@ -18,7 +20,8 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def write_log(path: Path, entries: list[dict[str, Any]]) -> None:
     """Replace the log."""
-    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    with whole_file(path) as temporary:
+        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
 
 
 def curves(entries: list[dict[str, Any]]) -> str:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
-import sys
 from pathlib import Path
 
-from runtime.commands.options import check_output, optional_output, whole_number
+from runtime.commands.options import check_output, optional_output, whole_number, write_result
 from runtime.commands.progress import track
 from runtime.errors import UserError
 from runtime.manifest import manifest_path
@@ -96,8 +93,6 @@ def run(args: argparse.Namespace) -> int:
             track=track,
         )
         if json_file is not None:
-            command = f"python -m runtime {shlex.join(sys.argv[1:])}"
-            result = {"machine": measurement.machine, "command": command, "rows": [measurement.row]}
-            json_file.write_text(json.dumps(result, indent=2) + "\n")
+            write_result(json_file, measurement.machine, measurement.row)
     print_report(measurement)
     return 0

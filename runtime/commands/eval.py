@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import sys
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from runtime.commands.options import (
     optional_output,
     score_threshold,
     whole_number,
+    write_result,
 )
 from runtime.commands.progress import track
 from runtime.errors import UserError
@@ -132,10 +132,7 @@ def run(args: argparse.Namespace) -> int:
         if detections_file is not None:
             detections_file.write_text(json.dumps(evaluation.findings.results))
         if json_file is not None:
-            command = f"python -m runtime {shlex.join(sys.argv[1:])}"
-            machine = describe_machine(detector.model)
-            result = {"machine": machine, "command": command, "rows": [row]}
-            json_file.write_text(json.dumps(result, indent=2) + "\n")
+            write_result(json_file, describe_machine(detector.model), row)
     print_evaluation(row)
     for reason in evaluation.findings.unreadable:
         print(f"error: {reason}", file=sys.stderr)

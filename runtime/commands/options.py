@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from runtime.errors import UserError
 from runtime.files import atomic_output
@@ -45,6 +49,13 @@ def check_output(option: str, path: Path | None, inputs: Sequence[Path]) -> None
         raise UserError(f"cannot write {path}: it is a folder; give a file name")
     if path.resolve() in [file.resolve() for file in inputs]:
         raise UserError(f"{option} {path} would overwrite an input; give another name")
+
+
+def write_result(file: Path, machine: dict[str, Any], row: dict[str, Any]) -> None:
+    """Write the figures of one run as JSON, with the machine and the command that made them."""
+    command = f"python -m runtime {shlex.join(sys.argv[1:])}"
+    result = {"machine": machine, "command": command, "rows": [row]}
+    file.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def optional_output(path: Path | None) -> contextlib.AbstractContextManager[Path | None]:

@@ -1,7 +1,5 @@
-import contextlib
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 import runtime
 from runtime.__main__ import main
 from runtime.images import read_image, write_image
+from tests.processes import run_on_terminal
 from tests.runtime.tiny_model import UNIT_BOXES, expected_scores, save_plugin_model, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
@@ -239,19 +238,11 @@ def test_options_are_not_abbreviated(tmp_path, model, photo):
 
 
 def test_progress_bar_on_a_terminal(tmp_path, model, photo):
-    master, terminal = os.openpty()
     command = [sys.executable, "-m", "runtime", "detect", model, photo, tmp_path / "none.png"]
     command += ["-o", tmp_path / "out"]
-    env = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=terminal, stdout=-1) as process:
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # how Linux says that the terminal was closed
-            while chunk := os.read(master, 4096):
-                shown += chunk
-        assert process.wait() == 2
-        assert b"in 1 of 2 pictures" in process.stdout.read()
-    os.close(master)
+    code, output, shown = run_on_terminal(command, cwd=ROOT)
+    assert code == 2
+    assert b"in 1 of 2 pictures" in output
     assert b"Detecting" in shown
     assert b"100%" in shown
     assert b"error: cannot read picture" in shown

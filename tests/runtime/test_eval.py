@@ -1,8 +1,6 @@
 """``python -m runtime eval`` with a model whose detections are known by construction."""
 
-import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ from runtime.coco_ap import FIGURES
 from runtime.evaluation import read_ahead
 from runtime.files import sha256_of
 from runtime.images import write_image
+from tests.processes import run_on_terminal
 from tests.runtime.coco_files import IDS, RGB, Files
 from tests.runtime.tiny_model import UNIT_BOXES, expected_scores
 
@@ -279,18 +278,10 @@ def test_pictures_are_read_ahead_but_not_all_at_once(tmp_path):
 
 def test_progress_bar_on_a_terminal(files):
     files.eval()
-    master, terminal = os.openpty()
     command = [sys.executable, "-m", "runtime", "eval", files.model, "--images", files.images]
     command += ["--annotations", files.annotations]
-    env = os.environ | {"TERM": "xterm", "COLUMNS": "200"}
-    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=terminal, stdout=-1) as process:
-        os.close(terminal)
-        shown = b""
-        with contextlib.suppress(OSError):  # how Linux says that the terminal was closed
-            while chunk := os.read(master, 4096):
-                shown += chunk
-        assert process.wait() == 0
-        assert b"9 objects in 3 pictures" in process.stdout.read()
-    os.close(master)
+    code, output, shown = run_on_terminal(command, cwd=ROOT)
+    assert code == 0
+    assert b"9 objects in 3 pictures" in output
     assert b"Evaluating" in shown
     assert b"100%" in shown
