@@ -48,6 +48,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
     return make
 
 
+@pytest.fixture(scope="session")
+def timing_cache(pytestconfig: pytest.Config) -> Path:
+    """Kernel times of the tests' engines; pytest keeps them, so only the first run is slow."""
+    return pytestconfig.cache.mkdir("tensorrt") / "timing.cache"  # type: ignore[union-attr]
+
+
 @functools.cache
 def has_gpu() -> bool:
     """Asks the driver, so that no CUDA library has to be imported."""

@@ -268,8 +268,11 @@ def main(argv: list[str] | None = None) -> int:
         help="check TensorRT engines of the cases' models instead, built on this GPU: in fp32 with "
         "the goldens, in half precision with the PyTorch model",
     )
+    parser.add_argument(
+        "--timing-cache", type=Path, metavar="FILE", help="of the engines' builds: makes them fast"
+    )
     args = parser.parse_args(argv)
-    folder, checks = args.folder, _checks(args.folder, args.engine)
+    folder, checks = args.folder, _checks(args)
     failed: list[str] = []
     try:
         if not checks:
@@ -285,12 +288,14 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def _checks(folder: Path, precision: str | None) -> list[tuple[Check, str]]:
+def _checks(args: argparse.Namespace) -> list[tuple[Check, str]]:
     """What to call, and with which names."""
-    if precision is not None:
+    folder: Path = args.folder
+    if args.engine is not None:
         from tests.golden_engine import check_engine
 
-        return [(partial(check_engine, precision=precision), name) for name in case_names(folder)]
+        check = partial(check_engine, precision=args.engine, timing_cache=args.timing_cache)
+        return [(check, name) for name in case_names(folder)]
     checks: list[tuple[Check, str]] = [(check_case, name) for name in case_names(folder)]
     return checks + [(check_unit, name) for name in unit_names(folder)]
 

@@ -9,7 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from tests.detections import Outputs, assert_close, golden_inputs, run_model
+from tests.detections import (
+    Outputs,
+    assert_close,
+    golden_inputs,
+    least_agreement,
+    run_model,
+)
 from trt_build.agreement import agreement
 
 pytestmark = pytest.mark.gpu
@@ -22,9 +28,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def engine_of(exported, tmp_path_factory):
+def engine_of(exported, timing_cache):
     """``engine_of(case, precision)``: builds with the plugin inside; (export, engine)."""
-    cache = tmp_path_factory.mktemp("cache") / "timing.cache"
     made = {}
 
     def build(case: str, precision: str, batch: int | str = 1):
@@ -34,7 +39,7 @@ def engine_of(exported, tmp_path_factory):
             files = exported(**CASES[case], precision=precision, stable=stable, batch=batch)
             engine = files.plugin.with_suffix(".engine")
             command = [sys.executable, "-m", "trt_build", files.plugin, "-o", engine]
-            command += ["--backend", "tensorrt", "--timing-cache", cache]
+            command += ["--backend", "tensorrt", "--timing-cache", timing_cache]
             subprocess.run(command, check=True)
             made[key] = files, engine
         return made[key]
@@ -67,8 +72,9 @@ def test_half(engine_of, case, precision):
     inputs = golden_inputs(case)
     wanted = run_model(CASES[case]["preset"], files.weights, inputs)
     share = agreement(run_engine(engine, inputs), wanted)
-    print(f"{case} {precision}: {share:.4f} of the detections agree")
-    assert share >= (0.99 if precision == "fp16" else 0.5)  # bf16 has three bits less
+    least = least_agreement(CASES[case]["preset"], files.weights, inputs, precision)
+    print(f"{case} {precision}: {share:.4f} of the detections agree, {least:.4f} have to")
+    assert share >= least
 
 
 def test_precision_is_read_back_from_the_engine(engine_of):

@@ -61,9 +61,9 @@ def test_without_a_gpu_it_is_one_line(capsys):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_engines_match_the_goldens(precision, capsys):
-    code = main([str(GOLDEN), "--engine", precision])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_engines_match_the_goldens(precision, timing_cache, capsys):
+    code = main([str(GOLDEN), "--engine", precision, "--timing-cache", str(timing_cache)])
     out = capsys.readouterr().out
     assert code == 0, out
     assert out.endswith("all within tolerance\n")

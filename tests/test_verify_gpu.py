@@ -33,26 +33,27 @@ def photos(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", params=["fp32", "fp16", "bf16"])
-def engine(request, exported, tmp_path_factory):
-    """An engine with settled weights, and the timing cache of its build."""
+def engine(request, exported, timing_cache):
+    """An engine with settled weights."""
     files = exported(**SWIN, precision=request.param, stable=True)
     path = files.plugin.with_suffix(".engine")
-    cache = tmp_path_factory.mktemp("cache") / "timing.cache"
-    built = trt_build(files.plugin, "-o", path, "--backend", "tensorrt", "--timing-cache", cache)
+    options = ["--backend", "tensorrt", "--timing-cache", timing_cache]
+    built = trt_build(files.plugin, "-o", path, *options)
     assert built.returncode == 0, built.stderr
-    return path, cache
+    return path
 
 
-def test_an_engine_passes(engine, exported, photos, tmp_path):
+def test_an_engine_passes(engine, exported, photos, timing_cache, tmp_path):
     """In bf16 the stages alone have to be right: its three bits less move some of the boxes."""
-    path, cache = engine
     reference = exported(**SWIN, precision="fp32", stable=True).reference
     result_path = tmp_path / "result.json"
     arguments = ["--reference", reference, "--images", photos, "--json", result_path]
-    precision = json.loads(path.with_name(path.name + ".json").read_text())["model"]["precision"]
+    precision = json.loads(engine.with_name(engine.name + ".json").read_text())["model"][
+        "precision"
+    ]
     if precision == "bf16":
         arguments += ["--min-agreement", "0.5"]
-    done = trt_build("verify", path, *arguments, "--timing-cache", cache)
+    done = trt_build("verify", engine, *arguments, "--timing-cache", timing_cache)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(result_path.read_text())
@@ -61,30 +62,28 @@ def test_an_engine_passes(engine, exported, photos, tmp_path):
     assert all(0 < stage["relative_error"] <= result["limit"] for stage in result["stages"])
     assert all(1 < stage["max_reference"] < 100 for stage in result["stages"])
     # The second engine is temporary.
-    assert not list(path.parent.glob("*stages*"))
+    assert not list(engine.parent.glob("*stages*"))
 
 
 def test_detections_alone(engine, exported, photos):
-    path, _ = engine
     reference = exported(**SWIN, precision="fp32", stable=True).reference
     arguments = ["--reference", reference, "--images", photos, "--no-stages"]
-    done = trt_build("verify", path, *arguments, "--min-agreement", "0.5")
+    done = trt_build("verify", engine, *arguments, "--min-agreement", "0.5")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stages" not in done.stdout
 
 
 def test_an_engine_of_other_weights_fails(engine, exported, tmp_path):
     """An engine whose manifest says it belongs to the reference, and that computes otherwise."""
-    path, _ = engine
     other = exported(**SWIN, precision="fp32")
     reference = tmp_path / "other.ref.onnx"
 
     model = onnx.load(other.reference)
     metadata = json.loads(model.metadata_props[0].value)
-    manifest = json.loads(path.with_name(path.name + ".json").read_text())
+    manifest = json.loads(engine.with_name(engine.name + ".json").read_text())
     metadata["weights_sha256"] = manifest["model"]["weights_sha256"]
     onnx.helper.set_model_props(model, {"codetr": json.dumps(metadata)})
     onnx.save(model, reference)
-    done = trt_build("verify", path, "--reference", reference, "--no-stages")
+    done = trt_build("verify", engine, "--reference", reference, "--no-stages")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "of the detections agree, less than 99.00%" in done.stdout

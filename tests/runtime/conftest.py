@@ -7,12 +7,13 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def small_engine(exported):
-    """An fp16 engine of TensorRT for 128 x 192 pixels and 1 to 8 pictures."""
+def small_engine(exported, timing_cache):
+    """An fp16 engine of TensorRT for 128 x 192 pixels and 1 to 8 pictures; built fast, not best."""
     files = exported(
         "co_dino_r50_small", height=128, width=192, precision="fp16", stable=True, batch="dynamic"
     )
     engine = files.plugin.with_suffix(".engine")
     command = [sys.executable, "-m", "trt_build", files.plugin, "-o", engine]
-    subprocess.run([*command, "--backend", "tensorrt"], check=True)
+    command += ["--backend", "tensorrt", "--timing-cache", timing_cache]
+    subprocess.run([*command, "--optimization-level", "0"], check=True)
     return engine

@@ -109,6 +109,6 @@ def test_script_of_the_published_figures(small_engine, tmp_path):
     result = json.loads(out.read_text())
     (row,) = result["rows"]
     assert row["gpu_ms"]["p50"] > 0.05
-    assert row["runs"] == 20
-    assert row.keys() >= ROW
-    assert result["machine"]["samples"] == 11
+    assert row.keys() >= {"contender", "model", "height", "width", "batch", "engine_bytes"}
+    assert result["runs"] == 20
+    assert result["machine"]["samples"] > 5

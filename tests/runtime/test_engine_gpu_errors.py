@@ -237,13 +237,18 @@ def test_lost_context_is_told_and_closing_still_works(small_engine):
         import sys
         from pathlib import Path
         import numpy as np
+        from cuda.bindings import driver
         from runtime.cuda import CudaError
         from runtime.tensorrt_backend import TensorRTModel
 
+        KERNEL = b".version 6.3\\n.target sm_75\\n.visible .entry fault() { trap; }\\0"
         inputs = np.zeros((1, 3, 128, 192), np.float32), np.zeros((1, 128, 192), np.float32)
-        with TensorRTModel(Path(sys.argv[1]), cuda_graph=False) as model:
+        with TensorRTModel(Path(sys.argv[1])) as model:
             model.infer(*inputs)
-            model.engine._context.set_tensor_address("batch_inputs", 1 << 40)  # nothing lies there
+            _, module = driver.cuModuleLoadData(KERNEL)
+            _, fault = driver.cuModuleGetFunction(module, b"fault")
+            stream = driver.CUstream(int(model.engine.stream))
+            driver.cuLaunchKernel(fault, 1, 1, 1, 1, 1, 1, 0, stream, 0, 0)
             for _ in range(2):
                 try:
                     model.infer(*inputs)
@@ -252,6 +257,7 @@ def test_lost_context_is_told_and_closing_still_works(small_engine):
         print("closed")
     """
     done = run_python(code, small_engine, cwd=ROOT)
+    assert done.stdout.count("\n") == 3, done.stdout + done.stderr
     first, second, closed = done.stdout.splitlines()
     assert "the CUDA context of this process is lost" in first, done.stderr
     assert "the CUDA context of this process is lost" in second

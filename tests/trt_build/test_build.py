@@ -10,6 +10,7 @@ from runtime.manifest import manifest_path, read_manifest
 from tests.trt_build.tiny_models import CHANNELS, METADATA, SIZE, save_conv, save_model
 from trt_build import BuildOptions, build_engine, choose_backend
 
+pytest.importorskip("tensorrt_rtx")
 RTX = choose_backend("tensorrt-rtx")
 
 

@@ -16,6 +16,7 @@ from trt_build import BuildOptions, build_engine, choose_backend
 from trt_build.cli import main
 from trt_build.config import hardware_compatibility_level, make_config
 
+pytest.importorskip("tensorrt_rtx")
 RTX = choose_backend("tensorrt-rtx")
 
 

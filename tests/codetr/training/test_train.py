@@ -230,10 +230,10 @@ def test_a_handful_of_pictures_is_learnt_by_heart(monkeypatch):
 def test_the_first_steps_on_the_gpu_lower_the_loss():
     made = Trainer(
         PRESETS["co_dino_digits"],
-        Run(steps=60, batch=8, seed=0),
+        Run(steps=120, batch=16, seed=0),
         make_pictures,
         torch.device("cuda"),
     )
-    losses = [sum(made.advance()[0].values()).item() for _ in range(60)]
+    losses = [sum(made.advance()[0].values()).item() for _ in range(120)]
     assert all(math.isfinite(loss) for loss in losses)
-    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])
