@@ -54,10 +54,30 @@ def _sample_backward(
     return torch.autograd.grad(output, inputs, gradient.to(output.dtype))
 
 
-def _sample_backward_triton(gradient: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+@torch.library.custom_op("codetr::sample_backward", mutates_args=())
+def _sample_backward_triton(
+    gradient: Tensor,
+    value: Tensor,
+    positions: Tensor,
+    weights: Tensor,
+    level_sizes: Tensor,
+    valid_sizes: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """An operator of its own, so that torch.compile does not look into it."""
     from codetr.training import kernels
 
-    return kernels.backward(gradient, *inputs)
+    return kernels.backward(gradient, value, positions, weights, level_sizes, valid_sizes)
+
+
+@_sample_backward_triton.register_fake
+def _(
+    gradient: Tensor, value: Tensor, positions: Tensor, weights: Tensor, *_sizes: Tensor
+) -> tuple[Tensor, ...]:
+    del gradient
+    return tuple(
+        torch.empty_like(tensor, dtype=torch.float32, memory_format=torch.contiguous_format)
+        for tensor in (value, positions, weights)
+    )
 
 
 ms_deform_attn.register_autograd(_backward, setup_context=_remember)

@@ -19,8 +19,8 @@ SMALLEST = 256
 """Shortest side of any picture, in pixels."""
 STANDARD = 320 * 320
 """Pixels of the input that has as many pictures as the batch's size says."""
-INPUTS = {(256, 256): 3, (320, 320): 3, (384, 512): 2, (512, 384): 2, (640, 640): 1}
-"""Padded sizes (H, W) and how often they come: few, so that memory is reused, and mostly small."""
+INPUTS = {(320, 320): 4, (448, 448): 2, (640, 640): 1}
+"""Padded sizes (H, W) and how often they come: mostly small, and few, as each is compiled once."""
 SHRINK = 0.75
 """A picture's side is at least this part of the padded side."""
 

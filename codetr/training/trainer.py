@@ -71,6 +71,11 @@ class Trainer:
             self.network.parameters(), weight_decay=WEIGHT_DECAY, fused=device.type == "cuda"
         )
         self._make_batch = make_batch
+        if device.type == "cuda":
+            # Each step is thousands of small kernels, and casts and norms are most of their time.
+            detector = self.network.detector
+            for part in (detector.backbone, detector.neck, detector.encoder):
+                part.compile(dynamic=False)
         # The next pictures are made while this step's are learnt from.
         self._pool = ThreadPoolExecutor(max_workers=1)
         self._next: Future[Batch] | None = None
