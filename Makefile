@@ -1,4 +1,4 @@
-# make demo   install everything, export, build a TensorRT-RTX engine, detect: no GPU needed
+# make demo   install everything, export, build a TensorRT-RTX engine, detect digits: no GPU needed
 # make test   install everything and run the tests that need no GPU
 # make lint   style and types
 .PHONY: demo test lint clean
@@ -7,15 +7,14 @@ PYTHON ?= python3
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 BIN := .venv/bin
 INSTALLED := .venv/installed
-DEMO_SIZE := --height 384 --width 512
+DIGITS := codetr/trained/co_dino_digits/weights.safetensors
 
 demo: demo/model.engine demo/out/detections.json
 	@$(BIN)/python -m trt_build inspect demo/model.engine
 	@echo
-	@echo "picture with detections: demo/out/picture.png"
-	@echo "detections as JSON:      demo/out/detections.json"
-	@echo "TensorRT-RTX engine:     demo/model.engine (runs on RTX cards; built here without one)"
-	@echo "The weights are synthetic until a trained model ships: the boxes mean nothing yet."
+	@echo "pictures with detections: demo/out/000001.png to demo/out/000004.png"
+	@echo "detections as JSON:       demo/out/detections.json"
+	@echo "TensorRT-RTX engine:      demo/model.engine (runs on RTX cards; built here without one)"
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not gpu"
@@ -35,15 +34,16 @@ $(INSTALLED): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[export,rtx,onnxruntime,eval,training,test,lint]"
 	touch $@
 
-demo/weights.safetensors: $(INSTALLED)
-	$(BIN)/python -m tests.demo_inputs demo
+demo/pictures/annotations.json: $(INSTALLED)
+	rm -rf demo/pictures
+	$(BIN)/python -m codetr.training.dataset --split test --count 4 --seed 3 -o demo/pictures
 
-demo/model.ref.onnx: demo/weights.safetensors
-	$(BIN)/python -m onnx_export --preset co_dino_swin_tiny --weights $< $(DEMO_SIZE) \
+demo/model.ref.onnx: $(DIGITS) $(INSTALLED)
+	$(BIN)/python -m onnx_export --preset co_dino_digits --weights $< --height 480 --width 480 \
 	    -o demo/model.onnx
 
 demo/model.engine: demo/model.ref.onnx
 	$(BIN)/python -m trt_build $< -o $@ --backend tensorrt-rtx
 
-demo/out/detections.json: demo/model.ref.onnx
-	$(BIN)/python -m runtime detect $< demo/picture.png -o demo/out --score-threshold 0.6
+demo/out/detections.json: demo/model.ref.onnx demo/pictures/annotations.json
+	$(BIN)/python -m runtime detect $< demo/pictures -o demo/out

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+DIGITS = ROOT / "codetr" / "trained" / "co_dino_digits" / "weights.safetensors"
 
 
 class Case(NamedTuple):
@@ -65,7 +66,9 @@ class Campaign:
 
     def tests(self) -> None:
         """All tests that need a GPU; a skipped one is a failed one."""
-        self.run("tests", "pytest", "-m", "gpu and not alone", "-n", "4", "--tb=short", "tests")
+        # A file's engines are built once, by the worker that has the file.
+        parallel = ("-n", "4", "--dist", "loadfile")
+        self.run("tests", "pytest", "-m", "gpu and not alone", *parallel, "--tb=short", "tests")
         self.run("tests alone", "pytest", "-m", "alone", "--tb=short", "tests")
 
     def sanitizer(self) -> None:
@@ -130,6 +133,12 @@ class Campaign:
             golden = ("tests.golden", "tests/data/golden", "--engine", precision)
             self.run(f"golden {precision}", *golden)
 
+    def accuracy(self) -> None:
+        """AP of the trained detector in all precisions."""
+        backends = ("--backends", "pytorch", "onnxruntime", "tensorrt")
+        folders = ("--work", self.work / "accuracy", "--results", self.results / "digits")
+        self.run("accuracy", "benchmarks.accuracy", "--weights", DIGITS, *folders, *backends)
+
     def weights(self, preset: str) -> Path:
         """Synthetic weights of a preset."""
         return self.work / f"{preset}.safetensors"
@@ -174,7 +183,7 @@ class Campaign:
 
 STEPS = (
     *("plugin", "kernel", "export", "build", "compare", "verify", "golden"),
-    *("tests", "sanitizer"),
+    *("accuracy", "tests", "sanitizer"),
 )
 
 

@@ -1,6 +1,6 @@
 """Tables for the README, from stored figures: ``python -m benchmarks.tables FOLDER``.
 
-FOLDER holds what ``python -m benchmarks.gpu`` left there.
+FOLDER holds what ``python -m benchmarks.gpu`` or ``python -m benchmarks.accuracy`` left there.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ _ORDER = (
     *("pytorch-fp32", "pytorch-fp16", "torch-compile-fp16"),
     *("tensorrt-plain-fp16", "engine-fp32", "engine-bf16", "engine-fp16"),
 )
+_BACKENDS = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
+_PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 def tables(folder: Path) -> str:
     """All tables as Markdown.
 
     Args:
-        folder: with the JSON files of one run of ``benchmarks.gpu``.
+        folder: with the JSON files of one run of ``benchmarks.gpu`` or ``benchmarks.accuracy``.
     """
     comparisons = [json.loads(path.read_text()) for path in sorted(folder.glob("co_dino_*.json"))]
     comparisons.sort(key=lambda c: (c["rows"][0]["model"] != "co_dino_swin_l", _area(c)))
@@ -30,7 +32,33 @@ def tables(folder: Path) -> str:
         path.stem.removeprefix("verify-"): json.loads(path.read_text())
         for path in folder.glob("verify-*.json")
     }
-    return "\n\n".join((_times(comparisons), _engines(comparisons, verified)))
+    parts = [_times(comparisons), _engines(comparisons, verified)] if comparisons else []
+    if judged := _judged(folder):
+        parts.append(_accuracies(judged))
+    return "\n\n".join(parts)
+
+
+def _judged(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Rows of ``runtime eval`` by backend and precision."""
+    paths = {(b, p): folder / f"{b}-{p}.json" for b in _BACKENDS for p in _PRECISIONS}
+    return {
+        key: json.loads(path.read_text())["rows"][0] for key, path in paths.items() if path.exists()
+    }
+
+
+def _accuracies(judged: dict[tuple[str, str], dict[str, Any]]) -> str:
+    """AP, in brackets AP50 and AP75: a line for each backend, a column for each precision."""
+    some = next(iter(judged.values()))
+    title = f"AP (AP50, AP75), {some['images']} pictures, {some['height']}x{some['width']}"
+    lines = (
+        [name, *(_average_precision(judged.get((backend, p))) for p in _PRECISIONS)]
+        for backend, name in _BACKENDS.items()
+    )
+    return _markdown([title, *_PRECISIONS], lines)
+
+
+def _average_precision(row: dict[str, Any] | None) -> str:
+    return "-" if row is None else f"{row['ap']:.4f} ({row['ap50']:.4f}, {row['ap75']:.4f})"
 
 
 def _times(comparisons: Sequence[dict[str, Any]]) -> str:

@@ -63,7 +63,7 @@ PRESETS: dict[str, CoDinoConfig] = {
         )
     ),
     "co_dino_r50": CoDinoConfig(backbone=ResNetConfig()),
-    # Small ones, for tests and the demo.
+    # Small ones, for tests.
     "co_dino_swin_tiny": CoDinoConfig(
         backbone=SwinConfig(
             embed_dims=32, depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8), window_size=7

@@ -166,7 +166,8 @@ def noise_image(height: int, width: int) -> Image:
 def describe_contender(model: Model, batch: int) -> dict[str, Any]:
     """The part of a row that says what was measured."""
     spec = model.spec
-    name = "onnxruntime" if _tensorrt_model(model) is None else "engine"
+    library = model.backend.split()[0]
+    name = "engine" if library.startswith("tensorrt") else library
     return {
         "contender": f"{name}-{spec.metadata.precision}",
         "model": spec.metadata.preset,

@@ -7,8 +7,8 @@ makes no sense is refused, with the place where it stands.
 from __future__ import annotations
 
 import json
-import math
 import reprlib
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -114,8 +114,7 @@ def read_dataset(path: Path, folder: Path, limit: int | None = None) -> CocoData
         raise _refusal(path, error) from error
     if not folder.is_dir():
         raise UserError(f"no folder of pictures {folder}; check --images")
-    missing = [p.path.relative_to(folder) for p in dataset.pictures if not p.path.is_file()]
-    if missing:
+    if missing := [_name_in(folder, p.path) for p in dataset.pictures if not _is_file(p.path)]:
         raise UserError(
             f"{len(missing)} of {len(dataset.pictures)} pictures of {path} are not in {folder}: "
             f"{some(missing)}; check --images"
@@ -128,6 +127,18 @@ def some(items: Iterable[object], most: int = 5) -> str:
     listed = [str(item) for item in items]
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return ", ".join(listed[:most]) + more
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
+
+
+def _name_in(folder: Path, path: Path) -> Path:
+    """As the annotation file has it: an absolute name is not in the folder."""
+    return path.relative_to(folder) if path.is_relative_to(folder) else path
 
 
 def _refusal(path: Path, error: ValueError) -> UserError:
@@ -211,9 +222,11 @@ def _annotation(entry: dict[str, Any]) -> Annotation:
     area = entry.get("area", width * height)
     if not _is_number(area) or area < 0:
         raise ValueError(f"has the area {reprlib.repr(area)}, not a number from 0 up")
-    is_crowd = bool(entry.get("iscrowd", 0))
+    is_crowd = entry.get("iscrowd", 0)
+    if is_crowd not in (0, 1):
+        raise ValueError(f"has the iscrowd {reprlib.repr(is_crowd)}, not 0 or 1")
     image_id, category_id = _integer(entry, "image_id"), _integer(entry, "category_id")
-    return Annotation(image_id, category_id, tuple(bbox), area, is_crowd)
+    return Annotation(image_id, category_id, tuple(bbox), area, bool(is_crowd))
 
 
 def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
@@ -223,7 +236,8 @@ def _size(entry: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+    """Of those that a float can hold: NaN and infinity are none, and ints may be larger."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def _integer(entry: dict[str, Any], key: str) -> int:

@@ -8,7 +8,7 @@ from typing import overload
 
 import numpy as np
 
-from runtime.backend import RawOutputs, open_model
+from runtime.backend import Model, RawOutputs, open_model
 from runtime.closing import Closing
 from runtime.detections import Detections
 from runtime.errors import UserError
@@ -27,11 +27,14 @@ class Detector(Closing):
         ...     confident = detector(read_image("street.jpg")).above(0.3)
     """
 
-    def __init__(self, path: str | Path, *, nms: NmsMode = "soft", max_batch: int = 1) -> None:
+    def __init__(
+        self, model: str | Path | Model, *, nms: NmsMode = "soft", max_batch: int = 1
+    ) -> None:
         """Load the model.
 
         Args:
-            path: model file, see ``runtime.backend.open_model``.
+            model: model file, see ``runtime.backend.open_model``; or a loaded model, which the
+                detector then closes.
             nms: see ``runtime.postprocess.nms``.
             max_batch: most pictures per inference where the model takes any number. One by
                 default: at 1280 x 1920 in float32 one layer of the encoder alone holds 1.7 GB
@@ -42,7 +45,7 @@ class Detector(Closing):
         """
         if nms not in NMS_MODES:
             raise UserError(f"nms must be one of {', '.join(NMS_MODES)}, got {nms!r}")
-        self.model = open_model(path)
+        self.model = open_model(model) if isinstance(model, str | Path) else model
         """The loaded model."""
         self._nms: NmsMode = nms
         self.batch = self.model.spec.batch or max_batch

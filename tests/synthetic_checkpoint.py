@@ -1,4 +1,4 @@
-"""Checkpoints with synthetic weights, in the original's names, for tests and the demo."""
+"""Checkpoints with synthetic weights, in the original's names, for tests."""
 
 from __future__ import annotations
 

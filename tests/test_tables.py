@@ -51,3 +51,16 @@ def test_engines_have_their_size_and_accuracy(folder):
         "| engine-fp16 | Swin-L 608x608 | 480 MB | 268 MB | 30 s | 99.1% | 4.2e-03 |",
         "| engine-fp16 | Swin-L 1280x1920 | 480 MB | 268 MB | 30 s | - | - |",
     ]
+
+
+def test_accuracy_has_a_line_for_each_backend_and_a_column_for_each_precision(tmp_path):
+    for name, ap in (("pytorch-fp32", 0.71234), ("onnxruntime-fp16", 0.7)):
+        figures = {"ap": ap, "ap50": 0.9, "ap75": 0.8, "images": 500, "height": 384, "width": 512}
+        (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [figures]}))
+    assert tables(tmp_path).splitlines() == [
+        "| AP (AP50, AP75), 500 pictures, 384x512 | fp32 | fp16 | bf16 |",
+        "| --- | --- | --- | --- |",
+        "| PyTorch | 0.7123 (0.9000, 0.8000) | - | - |",
+        "| ONNX Runtime | - | 0.7000 (0.9000, 0.8000) | - |",
+        "| TensorRT | - | - | - |",
+    ]

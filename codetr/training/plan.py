@@ -9,7 +9,7 @@ import math
 import random
 from dataclasses import dataclass
 
-LEARNING_RATE = 4e-4
+LEARNING_RATE = 5e-4
 WARM_UP = 500
 """Steps until the learning rate is reached; a tenth of the run if that is shorter."""
 FINAL = 0.01

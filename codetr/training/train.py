@@ -42,8 +42,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--batch",
         type=_positive,
-        default=32,
-        help="pictures at 320 x 320; other sizes have as many as hold the same pixels (32)",
+        default=64,
+        help="pictures at 320 x 320; other sizes have as many as hold the same pixels (64)",
     )
     add("--seed", type=int, default=0, help="of weights and pictures (0)")
     add("--device", default="cuda", help="where PyTorch computes (cuda)")

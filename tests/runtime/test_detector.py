@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from runtime import Detections, Detector, UserError
+from runtime.backend import open_model
 from tests.runtime.tiny_model import CLASSES, UNIT_BOXES, expected_scores, save_tiny_model
 
 RGB = (200, 110, 60)  # scores fall from class to class
@@ -76,3 +77,12 @@ def test_closed_at_the_end_of_with(tmp_path):
         pass
     with pytest.raises(RuntimeError, match="closed"):
         detector(plain(4, 4))
+
+
+def test_a_loaded_model_is_closed_with_the_detector(tmp_path):
+    model = open_model(save_tiny_model(tmp_path / "m.onnx"))
+    with Detector(model, max_batch=3) as detector:
+        assert detector.model is model
+        assert len(detector(np.zeros((30, 40, 3), np.uint8))) == 3
+    with pytest.raises(RuntimeError, match="closed"):
+        model.infer(np.zeros((1, 3, 48, 64), np.float32), np.zeros((1, 48, 64), np.float32))

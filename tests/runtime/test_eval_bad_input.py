@@ -79,6 +79,11 @@ def edited(change):
             "not four numbers",
         ),
         (
+            edited(lambda d: d["annotations"][1].update(bbox=[1, 2, 3, 10**400])),
+            "not four numbers",
+        ),
+        (edited(lambda d: d["annotations"][1].update(iscrowd="0")), "iscrowd '0', not 0 or 1"),
+        (
             edited(lambda d: d["annotations"][2].update(bbox=[9, 9, -5, 5])),
             "annotations[2] has the bbox [9, 9, -5, 5] of negative size",
         ),
@@ -143,6 +148,13 @@ def test_pictures_that_are_not_there(tmp_path, capsys):
     capsys.readouterr()
     assert files.eval() == 2
     assert_refused(capsys, f"no folder of pictures {files.images}")
+
+
+@pytest.mark.parametrize("name", ["/nowhere/a.png", f"{'long' * 100}.png"])
+def test_picture_names_of_no_file(one, name, capsys):
+    one.data["images"][0]["file_name"] = name
+    assert one.eval() == 2
+    assert_refused(capsys, f"1 of 1 pictures of {one.annotations} are not in", f": {name}; check")
 
 
 def test_outputs_that_cannot_be_written(one, capsys):
