@@ -3,6 +3,7 @@
 There is no GPU here, so only the plugin registry can be used: a builder would abort the process.
 """
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -24,8 +25,11 @@ _LIBRARIES = ("libnvinfer.so", "libnvinfer_plugin.so", "libnvonnxparser.so")
 def environment(version):
     """Variables with which ``import tensorrt`` finds this version; fetches it the first time."""
     folder = ROOT / "build" / "tensorrt" / version
-    if not (folder / "complete").exists():
-        _fetch(folder, *VERSIONS[version])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "lock").open("w") as lock:  # pytest-xdist runs several sessions at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "complete").exists():
+            _fetch(folder, *VERSIONS[version])
     return {
         **os.environ,
         "PYTHONPATH": f"{folder / 'python'}:{ROOT}",
@@ -46,13 +50,15 @@ def _fetch(folder, jar, bindings):
         "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
     )
     artifact = f"org.bytedeco:tensorrt:{jar}:jar:linux-x86_64-redist"
-    get = ["mvn", "-q", "dependency:get", "-Dtransitive=false", f"-Dartifact={artifact}"]
-    subprocess.run(get, check=True, cwd=folder)
-    files = Path.home() / ".m2/repository/org/bytedeco/tensorrt" / jar
-    with zipfile.ZipFile(files / f"tensorrt-{jar}-linux-x86_64-redist.jar") as archive:
+    # Not from Maven's own folder: where that is depends on more than HOME.
+    copy = ["mvn", "-q", "dependency:copy", f"-Dartifact={artifact}", f"-DoutputDirectory={folder}"]
+    subprocess.run(copy, check=True, cwd=folder)
+    (file,) = folder.glob("*.jar")
+    with zipfile.ZipFile(file) as archive:
         for name in archive.namelist():
             if Path(name).name.startswith(_LIBRARIES):
                 _extract(archive, name, folder / "lib" / Path(name).name)
+    file.unlink()
     (folder / "complete").touch()
 
 

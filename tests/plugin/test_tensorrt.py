@@ -1,6 +1,5 @@
 """The library in real TensorRT 10.6, 11.2 and TensorRT-RTX: loading, creators, fields."""
 
-import fcntl
 import json
 import os
 import textwrap
@@ -33,10 +32,7 @@ def tensorrt(request):
     if request.param == "rtx":
         pytest.importorskip("tensorrt_rtx")
         return "tensorrt_rtx", None, {**os.environ, "PYTHONPATH": str(ROOT)}
-    with (ROOT / "build" / "tensorrt.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        variables = environment(request.param)
-    return "tensorrt", int(request.param.split(".")[0]), variables
+    return "tensorrt", int(request.param.split(".")[0]), environment(request.param)
 
 
 @pytest.fixture

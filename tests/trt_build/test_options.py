@@ -1,11 +1,9 @@
 """Build options: what reaches the builder, what is refused, and engines that do not know them."""
 
-import fcntl
 import json
 
 import pytest
 
-from plugin.build import ROOT
 from runtime.errors import UserError
 from runtime.manifest import manifest_path
 from runtime.tensorrt_log import make_logger
@@ -56,9 +54,6 @@ def test_hardware_compatibility_levels_by_name(trt):
 
 
 def test_a_level_that_came_after_tensorrt_10_6():
-    with (ROOT / "build" / "tensorrt.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        variables = environment("10.6")
     code = """
         import tensorrt
         from runtime.errors import UserError
@@ -69,7 +64,7 @@ def test_a_level_that_came_after_tensorrt_10_6():
         except UserError as error:
             print(error)
     """
-    done = run_python(code, env=variables)
+    done = run_python(code, env=environment("10.6"))
     assert done.returncode == 0, done.stderr
     level, complaint = done.stdout.splitlines()
     assert level == "AMPERE_PLUS"
