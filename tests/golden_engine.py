@@ -54,8 +54,9 @@ def check_engine(
         outputs = _run(engine, inputs)
         if precision == "fp32":
             return golden_errors(outputs, case)
-        share = agreement(outputs, run_model(preset, weights, inputs))
-        least = least_agreement(preset, weights, inputs, precision)
+        wanted = run_model(preset, weights, inputs)
+        share = agreement(outputs, wanted)
+        least = least_agreement(wanted, preset, weights, inputs, precision)
     return [ArrayError("disagreeing share", round(1 - share, 6), round(1 - least, 6))]
 
 

@@ -72,7 +72,7 @@ def test_half(engine_of, case, precision):
     inputs = golden_inputs(case)
     wanted = run_model(CASES[case]["preset"], files.weights, inputs)
     share = agreement(run_engine(engine, inputs), wanted)
-    least = least_agreement(CASES[case]["preset"], files.weights, inputs, precision)
+    least = least_agreement(wanted, CASES[case]["preset"], files.weights, inputs, precision)
     print(f"{case} {precision}: {share:.4f} of the detections agree, {least:.4f} have to")
     assert share >= least
 
