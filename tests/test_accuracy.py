@@ -7,11 +7,10 @@ import json
 import pytest
 
 from benchmarks import accuracy
+from benchmarks.gpu import DIGITS
 from codetr.training.dataset import write_dataset
 from runtime.files import sha256_of
-from tests.test_packages import ROOT
 
-WEIGHTS = ROOT / "codetr" / "trained" / accuracy.PRESET / "weights.safetensors"
 SIDES, SIZE = (256, 320), (224, 224)
 """Of pictures and input: small ones, or the CPU takes many minutes."""
 LIMIT = 0.002
@@ -22,7 +21,7 @@ LIMIT = 0.002
 def rows(tmp_path_factory):
     """What the benchmark stores, of 100 small pictures."""
     work = tmp_path_factory.mktemp("accuracy")
-    command = ["--weights", WEIGHTS, "--work", work, "--results", work / "results"]
+    command = ["--weights", DIGITS, "--work", work, "--results", work / "results"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("codetr.training.dataset.SIDES", SIDES)
         patch.setattr(accuracy, "SIZE", SIZE)
@@ -33,14 +32,14 @@ def rows(tmp_path_factory):
 
 
 def test_the_weights_are_small_enough_for_the_repository():
-    assert WEIGHTS.stat().st_size < 6e6
+    assert DIGITS.stat().st_size < 6e6
 
 
 def test_pytorch_detects_digits(rows):
     row = rows["pytorch-fp32"]
     assert (row["contender"], row["images"]) == ("pytorch-fp32", 100)
     assert (row["height"], row["width"]) == SIZE
-    assert row["model_sha256"] == sha256_of(WEIGHTS)
+    assert row["model_sha256"] == sha256_of(DIGITS)
     assert row["warnings"] == []
     assert row["ap"] > 0.5  # or equal figures would say nothing
 

@@ -12,9 +12,10 @@ import functools
 import pytest
 
 from benchmarks.accuracy import PRECISIONS, PRESET, SIZE, export_options, judge, make_pictures, run
+from benchmarks.gpu import DIGITS
 from benchmarks.pytorch_model import PyTorchModel
 from runtime.detector import Detector
-from tests.test_accuracy import LIMIT, WEIGHTS
+from tests.test_accuracy import LIMIT
 
 pytestmark = pytest.mark.gpu
 
@@ -32,7 +33,7 @@ def wanted(pictures):
 
     @functools.cache
     def average_precision(mask):
-        model = PyTorchModel(PRESET, WEIGHTS, SIZE, mask=mask, device="cuda")
+        model = PyTorchModel(PRESET, DIGITS, SIZE, mask=mask, device="cuda")
         with Detector(model, max_batch=LARGEST_BATCH) as detector:
             return judge(detector, pictures).figures["ap"]
 
@@ -46,7 +47,7 @@ def engine_of(tmp_path_factory, timing_cache):
     @functools.cache
     def build(precision, mask):
         engine = tmp_path_factory.mktemp("engine") / f"{precision}.engine"
-        options = [*export_options(WEIGHTS, precision), *([] if mask else ["--no-mask"])]
+        options = [*export_options(DIGITS, precision), *([] if mask else ["--no-mask"])]
         options += ["--batch", f"1,{LARGEST_BATCH},{LARGEST_BATCH}", "--backend", "tensorrt"]
         run("trt_build", *options, "-o", engine, "--timing-cache", timing_cache)
         return engine

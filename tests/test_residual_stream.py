@@ -8,11 +8,11 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
+from benchmarks.gpu import DIGITS
 from benchmarks.residual_plot import plot
 from benchmarks.residual_stream import Range, Recorder, main
 from codetr.model import CoDino
 from codetr.presets import PRESETS
-from tests.test_accuracy import WEIGHTS
 
 KINDS = STREAM, HIDDEN, LOGITS = "stream", "mlp_hidden", "attention_logits"
 
@@ -65,7 +65,7 @@ def test_what_grows_is_seen_where_it_is(block, parameter, last, value, kind, exp
 def test_command(tmp_path, monkeypatch):
     monkeypatch.setattr("benchmarks.residual_stream.PICTURES", 1)
     out, drawn = tmp_path / "study.json", tmp_path / "study.svg"
-    command = ["--preset", "co_dino_digits", "--weights", WEIGHTS, "-o", out, "--plot", drawn]
+    command = ["--preset", "co_dino_digits", "--weights", DIGITS, "-o", out, "--plot", drawn]
     command += ["--height", 128, "--width", 160]
     assert main(list(map(str, command))) == 0
     report = json.loads(out.read_text())

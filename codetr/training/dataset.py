@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import random
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codetr.errors import UserError
+from codetr.training.requirements import require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,9 +211,7 @@ def _check(args: argparse.Namespace) -> None:
         raise UserError(f"the sheet is a PNG file, got {args.sheet}; give --sheet FILE.png")
     if args.count < 1:
         raise UserError(f"--count is {args.count}; give 1 or more")
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f'{", ".join(missing)} missing: pip install -e ".[training]"')
+    require(NEEDED)
 
 
 if __name__ == "__main__":

@@ -94,6 +94,28 @@ def _grid(weights: Tensor) -> tuple[int, int]:
 
 
 @triton.jit
+def _sizes(level_sizes, valid_sizes, level):
+    """Height and width of a level and of its valid part."""
+    return (
+        tl.load(level_sizes + 2 * level),
+        tl.load(level_sizes + 2 * level + 1),
+        tl.load(valid_sizes + 2 * level),
+        tl.load(valid_sizes + 2 * level + 1),
+    )
+
+
+@triton.jit
+def _place(positions, index, valid_w, valid_h, there):
+    """A sample in cells, the centre of the first being 0, and the cell at its upper left."""
+    x = tl.load(positions + 2 * index, there, 0.0) - 0.5
+    y = tl.load(positions + 2 * index + 1, there, 0.0) - 0.5
+    # Far outside nothing is sampled either way, and integers hold the rest.
+    x = tl.minimum(tl.maximum(x, -2.0), valid_w + 1.0)
+    y = tl.minimum(tl.maximum(y, -2.0), valid_h + 1.0)
+    return x, y, tl.floor(x), tl.floor(y)
+
+
+@triton.jit
 def _corner(x, y, valid_w, valid_h, start, level_w, row_length: tl.constexpr, inside):
     """Offset of a token from the picture's first one, and whether it is picture at all."""
     inside = inside & (x >= 0) & (x < valid_w) & (y >= 0) & (y < valid_h)
@@ -126,22 +148,14 @@ def _forward(
     first = ((batch * queries + query) * HEADS + head) * (LEVELS * POINTS)
     plane = value + batch * tokens * row + head * CHANNELS
     total = tl.zeros((BLOCK, CHANNELS), tl.float32)
+    valid = valid_sizes + batch * valid_stride
     start = 0
     for level in range(LEVELS):
-        level_h = tl.load(level_sizes + 2 * level)
-        level_w = tl.load(level_sizes + 2 * level + 1)
-        valid_h = tl.load(valid_sizes + batch * valid_stride + 2 * level)
-        valid_w = tl.load(valid_sizes + batch * valid_stride + 2 * level + 1)
+        level_h, level_w, valid_h, valid_w = _sizes(level_sizes, valid, level)
         for point in range(POINTS):
             index = first + level * POINTS + point
             weight = tl.load(weights + index, there, 0.0)
-            x = tl.load(positions + 2 * index, there, 0.0) - 0.5
-            y = tl.load(positions + 2 * index + 1, there, 0.0) - 0.5
-            # Far outside nothing is sampled either way, and integers hold the rest.
-            x = tl.minimum(tl.maximum(x, -2.0), valid_w + 1.0)
-            y = tl.minimum(tl.maximum(y, -2.0), valid_h + 1.0)
-            left = tl.floor(x)
-            top = tl.floor(y)
+            x, y, left, top = _place(positions, index, valid_w, valid_h, there)
             for corner in tl.static_range(4):
                 corner_x = left + corner % 2
                 corner_y = top + corner // 2
@@ -193,21 +207,14 @@ def _backward(
     shift = batch * tokens * row + head * CHANNELS
     source = gradient + (batch * queries + query)[:, None] * row + head * CHANNELS + channel
     incoming = tl.load(source, there[:, None], 0.0).to(tl.float32)  # (BLOCK, CHANNELS)
+    valid = valid_sizes + batch * valid_stride
     start = 0
     for level in range(LEVELS):
-        level_h = tl.load(level_sizes + 2 * level)
-        level_w = tl.load(level_sizes + 2 * level + 1)
-        valid_h = tl.load(valid_sizes + batch * valid_stride + 2 * level)
-        valid_w = tl.load(valid_sizes + batch * valid_stride + 2 * level + 1)
+        level_h, level_w, valid_h, valid_w = _sizes(level_sizes, valid, level)
         for point in range(POINTS):
             index = first + level * POINTS + point
             weight = tl.load(weights + index, there, 0.0)
-            x = tl.load(positions + 2 * index, there, 0.0) - 0.5
-            y = tl.load(positions + 2 * index + 1, there, 0.0) - 0.5
-            x = tl.minimum(tl.maximum(x, -2.0), valid_w + 1.0)
-            y = tl.minimum(tl.maximum(y, -2.0), valid_h + 1.0)
-            left = tl.floor(x)
-            top = tl.floor(y)
+            x, y, left, top = _place(positions, index, valid_w, valid_h, there)
             along_x = tl.zeros((BLOCK,), tl.float32)
             along_y = tl.zeros((BLOCK,), tl.float32)
             along_weight = tl.zeros((BLOCK,), tl.float32)

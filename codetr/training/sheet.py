@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -35,8 +36,8 @@ def contact_sheet(pictures: Sequence[Picture]) -> Image:
 def _annotated(picture: Picture) -> Image:
     canvas = picture.image.copy()
     for label, box in zip(picture.labels, picture.boxes, strict=True):
-        x1, y1, x2, y2 = map(int, box)
         # Around the box, so that its outermost pixels can be seen.
+        x1, y1, x2, y2 = (*map(math.floor, box[:2]), *map(math.ceil, box[2:]))
         cv2.rectangle(canvas, (x1 - 1, y1 - 1), (x2, y2), _BOX, 1)
         corner = (x1, y1 - 3 if y1 > 15 else y2 + 15)
         cv2.putText(canvas, CLASSES[label], corner, cv2.FONT_HERSHEY_SIMPLEX, 0.5, _TEXT, 1)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codetr.errors import UserError
 from codetr.presets import PRESETS
+from codetr.training.requirements import require
 
 if TYPE_CHECKING:
     from codetr.model import CoDino
@@ -75,10 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> str:
     """One leg; what to tell the user in the end."""
-    needed = (*NEEDED, "pycocotools") if args.evaluate_every else NEEDED
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f'{", ".join(missing)} missing: pip install -e ".[training]"')
+    require((*NEEDED, "pycocotools") if args.evaluate_every else NEEDED)
     import torch
 
     if args.device.startswith("cuda") and not torch.cuda.is_available():
