@@ -26,7 +26,7 @@ from runtime.evaluation_report import accuracy_row, describe_machine
 from runtime.files import atomic_output
 
 PRESET = "co_dino_digits"
-SIZE = (384, 384)
+SIZE = (512, 512)
 """Height and width of the input, in pixels."""
 PICTURES, SEED = 500, 1
 """How many pictures the test set has, and what they are made from."""

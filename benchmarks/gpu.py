@@ -73,12 +73,18 @@ class Campaign:
 
     def sanitizer(self) -> None:
         """The kernels under each tool of compute-sanitizer."""
-        tests = ["-m", "pytest", "-q", "tests/plugin/test_kernel_gpu.py", "-k", "not large"]
         for tool in ("memcheck", "initcheck", "racecheck", "synccheck"):
             command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1"]
             # PyTorch's kernels are not ours to check, and would take hours.
             command += ["--kernel-name", "kernel_substring=sample_"]
-            self.execute(tool, [*command, sys.executable, *tests])
+            tests = "not large"
+            if tool == "initcheck":
+                # It does not see what those kernels write: inputs come from the host here, and
+                # outputs may be copied.
+                tests += " and agrees"
+                command += ["--check-api-memory-access", "no"]
+            command += [sys.executable, "-m", "pytest", "-q", "tests/plugin/test_kernel_gpu.py"]
+            self.execute(tool, [*command, "-k", tests])
 
     def kernel(self) -> None:
         """The sampling kernel beside PyTorch's."""

@@ -43,15 +43,18 @@ def match(logits: Tensor, boxes: Tensor, targets: Targets) -> Pairs:
     """
     from scipy.optimize import linear_sum_assignment
 
-    costs = matching_costs(logits, boxes, targets).cpu().numpy()
-    rows = [np.zeros((4, 0), dtype=np.int64)]
-    # One by one: each takes 40 us, much of it in Python, and threads only get into its way.
-    for number, picture in np.ndindex(costs.shape[:2]):
-        count = targets.counts[picture]
-        queries, boxes = linear_sum_assignment(costs[number, picture, :, :count])
-        rows.append(np.stack(np.broadcast_arrays(number, picture, queries, boxes)))
-    pairs = torch.from_numpy(np.concatenate(rows, axis=1)).to(logits.device)
-    return Pairs(*pairs.unbind())
+    # The solver wants float64 with a row for each box; given anything else it copies, which takes
+    # longer than to solve. Threads only get into its way.
+    costs = matching_costs(logits, boxes, targets).mT.double().contiguous().cpu().numpy()
+    queries = [
+        linear_sum_assignment(costs[number, picture, :count])[1]
+        for number in range(len(costs))
+        for picture, count in enumerate(targets.counts)
+    ]
+    present = np.arange(costs.shape[2]) < np.array(targets.counts)[:, None]  # (B, G)
+    number, picture, box = np.nonzero(np.broadcast_to(present, costs.shape[:3]))
+    pairs = torch.from_numpy(np.stack((number, picture, np.concatenate(queries), box)))
+    return Pairs(*pairs.to(logits.device).unbind())
 
 
 def matching_costs(logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:

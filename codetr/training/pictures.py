@@ -19,8 +19,9 @@ from codetr.training.digits import Split
 from codetr.training.layout import Layout, random_layout
 from codetr.training.sprites import CELLS, SIDE, Atlas, atlas
 
-MIN_VISIBLE = 0.5
-"""A digit that shows less of its ink is left away, and what it would have covered shows."""
+MIN_VISIBLE = 0.7
+"""A digit that shows less of its ink is left away, and what it would have covered shows: it could
+not be told from others."""
 _INK = 0.5
 """Opacity at the edge of a shape."""
 _LUMA = (0.299, 0.587, 0.114)

@@ -38,12 +38,12 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--output", required=True, type=Path, help="folder of the run; a run in it is gone on with")
     add("--minutes", type=float, default=float("inf"), help="stop after this long and save (never)")
-    add("--steps", type=_positive, default=12000, help="steps of the whole run (12000)")
+    add("--steps", type=_positive, default=7000, help="steps of the whole run (7000)")
     add(
         "--batch",
         type=_positive,
-        default=64,
-        help="pictures at 320 x 320; other sizes have as many as hold the same pixels (64)",
+        default=128,
+        help="pictures at 320 x 320; other sizes have as many as hold the same pixels (128)",
     )
     add("--seed", type=int, default=0, help="of weights and pictures (0)")
     add("--device", default="cuda", help="where PyTorch computes (cuda)")

@@ -227,7 +227,8 @@ def test_a_handful_of_pictures_is_learnt_by_heart(monkeypatch):
 
 
 @pytest.mark.gpu
-def test_the_first_steps_on_the_gpu_lower_the_loss():
+def test_the_first_steps_on_the_gpu_lower_the_loss(monkeypatch):
+    monkeypatch.setattr(plan, "INPUTS", {(320, 320): 1})  # each size takes a minute to compile
     made = Trainer(
         PRESETS["co_dino_digits"],
         Run(steps=120, batch=16, seed=0),
