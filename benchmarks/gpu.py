@@ -118,6 +118,14 @@ class Campaign:
             options = ("--weights", self.weights(preset), "--json", self.results / f"{name}.json")
             self.run(f"compare {name}", "benchmarks.engines", *engines, *options)
 
+    def profile(self) -> None:
+        """Where each engine's time goes, layer by layer, and what it takes from end to end."""
+        for case in CASES:
+            figures = ("--json", self.results / f"bench-{case.name}.json")
+            plot = ("--profile", self.results / f"profile-{case.name}.svg")
+            engine = self.path(case, ".engine")
+            self.run(f"profile {case.name}", "runtime", "bench", engine, *figures, *plot)
+
     def verify(self) -> None:
         """Each engine against the float32 reference graph of its size."""
         for case in CASES:
@@ -188,7 +196,7 @@ class Campaign:
 
 
 STEPS = (
-    *("plugin", "kernel", "export", "build", "compare", "verify", "golden"),
+    *("plugin", "kernel", "export", "build", "compare", "profile", "verify", "golden"),
     *("accuracy", "tests", "sanitizer"),
 )
 

@@ -21,7 +21,7 @@ def print_report(measurement: Measurement) -> None:
     """Print a table, the spread of the GPU times, memory and clocks; warnings go to stderr."""
     machine, row = measurement.machine, measurement.row
     console = Console(highlight=False)
-    console.print(_table(machine, row))
+    console.print(_table(measurement))
     if measurement.gpu_times:
         console.print(f"GPU times: {histogram(measurement.gpu_times)}", soft_wrap=True)
     for line in (_memory(row), _clocks(machine)):
@@ -47,17 +47,22 @@ def warnings(machine: dict[str, Any]) -> Iterator[str]:
         yield f"{others} other process{'es' * (others > 1)} used the GPU during the run"
 
 
-def _table(machine: dict[str, Any], row: dict[str, Any]) -> Table:
+def title_of(measurement: Measurement) -> str:
+    """What was measured, and on what."""
+    machine, row = measurement.machine, measurement.row
     on_gpu = row["gpu_ms"] is not None
     where = machine["gpu"] if on_gpu else f"{machine['cpu']}, {machine['cpu_count']} cores"
-    table = Table(
-        title=f"{row['model']} {row['contender']}, {row['height']}x{row['width']}, "
-        f"batch {row['batch']}, {where}; milliseconds"
-    )
+    size = f"{row['height']}x{row['width']}"
+    return f"{row['model']} {row['contender']}, {size}, batch {row['batch']}, {where}"
+
+
+def _table(measurement: Measurement) -> Table:
+    row = measurement.row
+    table = Table(title=f"{title_of(measurement)}; milliseconds")
     table.add_column("")
     for column in (*_COLUMNS, "pictures/s"):
         table.add_column(column, justify="right")
-    if on_gpu:
+    if row["gpu_ms"] is not None:
         if row["cuda_graph"]:
             _add(table, "GPU, CUDA graph", row["gpu_ms"], row["batch"])
         _add(table, "GPU, no graph", row["gpu_ms_no_cuda_graph"], row["batch"])

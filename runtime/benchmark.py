@@ -68,7 +68,7 @@ def measure(
     machine = describe_cpu() | {library: version}
     row = describe_model(model, len(images))
     rounds = range(warm_up + iterations)
-    engine_model = _tensorrt_model(model)
+    engine_model = tensorrt_model(model)
     if engine_model is None:
         row |= _end_to_end(detector, images, track(rounds, "End to end"), warm_up)
         return Measurement(machine, row, [])
@@ -163,6 +163,16 @@ def noise_image(height: int, width: int) -> Image:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
+def tensorrt_model(model: Model) -> TensorRTModel | None:
+    """The model, if it is an engine; where it is none, cuda-python may be missing."""
+    if not model.backend.startswith("tensorrt"):
+        return None
+    from runtime.tensorrt_backend import TensorRTModel
+
+    assert isinstance(model, TensorRTModel)
+    return model
+
+
 def describe_contender(model: Model, batch: int) -> dict[str, Any]:
     """The part of a row that says what was measured."""
     spec = model.spec
@@ -192,16 +202,6 @@ def describe_engine(model: TensorRTModel) -> dict[str, Any]:
         "io_bytes": memory["inputs and outputs"],
         "build_s": manifest["build"]["seconds"],
     }
-
-
-def _tensorrt_model(model: Model) -> TensorRTModel | None:
-    """The model, if it is an engine; where it is none, cuda-python may be missing."""
-    if not model.backend.startswith("tensorrt"):
-        return None
-    from runtime.tensorrt_backend import TensorRTModel
-
-    assert isinstance(model, TensorRTModel)
-    return model
 
 
 def _time_both_ways(

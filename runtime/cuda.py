@@ -101,17 +101,17 @@ def current_gpu() -> Gpu:
         CudaError: there is none.
     """
     device = check(cudart.cudaGetDevice())
-    attributes = cudart.cudaDeviceAttr
-    major, minor = (
-        check(cudart.cudaDeviceGetAttribute(attribute, device))
-        for attribute in (
-            attributes.cudaDevAttrComputeCapabilityMajor,
-            attributes.cudaDevAttrComputeCapabilityMinor,
-        )
-    )
+    major, minor = (gpu_attribute(f"ComputeCapability{part}") for part in ("Major", "Minor"))
     name: bytes = check(cudart.cudaGetDeviceProperties(device)).name
     pci_bus_id: bytes = check(cudart.cudaDeviceGetPCIBusId(32, device))
     return Gpu(_c_string(name), f"{major}.{minor}", _c_string(pci_bus_id))
+
+
+def gpu_attribute(name: str) -> int:
+    """What CUDA calls ``cudaDevAttr`` and this name, of the GPU that this thread uses."""
+    attribute = getattr(cudart.cudaDeviceAttr, f"cudaDevAttr{name}")
+    value: int = check(cudart.cudaDeviceGetAttribute(attribute, check(cudart.cudaGetDevice())))
+    return value
 
 
 def _c_string(text: bytes) -> str:

@@ -7,11 +7,12 @@ Both counts are plain JSON objects of the same form, so that a manifest can hold
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
+
+from runtime.layers import inspect_layers, tensor_type
 
 _INSPECTOR_NAMES = {"BF16": "BFloat16"}
 _ARRAY_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
@@ -53,15 +54,12 @@ def layers_of_plan(
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
         return None
-    inspector = engine.create_engine_inspector()
-    information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    layers = information["Layers"]
+    layers = inspect_layers(trt, engine)
     outputs = [tensor for layer in layers for tensor in layer["Outputs"]]
     return _count(
         "engine inspector",
         (layer["LayerType"] for layer in layers),
-        # TensorRT 11 split the field "Format/Datatype" of 10 in two.
-        (tensor.get("Datatype") or tensor["Format/Datatype"] for tensor in outputs),
+        map(tensor_type, outputs),
     )
 
 

@@ -19,7 +19,7 @@ SMALLEST = 256
 """Shortest side of any picture, in pixels."""
 STANDARD = 320 * 320
 """Pixels of the input that has as many pictures as the batch's size says."""
-INPUTS = {(320, 320): 4, (512, 512): 2, (640, 640): 1}
+INPUTS = {(320, 320): 6, (512, 512): 2, (640, 640): 1}
 """Padded sizes (H, W) and how often they come: mostly small, and few, as each is compiled once."""
 SHRINK = 0.75
 """A picture's side is at least this part of the padded side."""

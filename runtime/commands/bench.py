@@ -50,6 +50,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there too")
     parser.add_argument(
+        "--profile",
+        metavar="FILE.svg",
+        type=Path,
+        help="time every layer of an engine too, print where the time goes and draw it there",
+    )
+    parser.add_argument(
         "--no-cuda-graph", action="store_true", help="launch every kernel of an engine by itself"
     )
     parser.set_defaults(run=run)
@@ -66,15 +72,19 @@ def run(args: argparse.Namespace) -> int:
     """
     inputs = [args.model, manifest_path(args.model), *([args.image] if args.image else [])]
     check_output("--json", args.json, inputs)
+    check_output("--profile", args.profile, [*inputs, *([args.json] if args.json else [])])
 
-    from runtime.bench_report import print_report
+    from runtime.bench_report import print_report, title_of
     from runtime.benchmark import measure, noise_image
     from runtime.detector import Detector
     from runtime.images import read_image
+    from runtime.profile import profile_layers
+    from runtime.profile_report import plot, print_profile
 
     image = read_image(args.image) if args.image else None
     with (
         optional_output(args.json) as json_file,
+        optional_output(args.profile) as plot_file,
         Detector(args.model, max_batch=args.batch or 1) as detector,
     ):
         if args.batch and args.batch != detector.batch:
@@ -84,15 +94,22 @@ def run(args: argparse.Namespace) -> int:
             )
         if image is None:
             image = noise_image(detector.model.spec.height, detector.model.spec.width)
+        images = [image] * detector.batch
+        profile = profile_layers(detector, images, track) if plot_file else None
         measurement = measure(
             detector,
-            [image] * detector.batch,
+            images,
             iterations=args.iterations,
             warm_up=args.warm_up,
             cuda_graph=not args.no_cuda_graph,
             track=track,
         )
+        if profile and plot_file:
+            measurement.row["profile"] = profile.as_json()
+            plot_file.write_text(plot(profile, title_of(measurement)))
         if json_file is not None:
             write_result(json_file, measurement.machine, measurement.row)
     print_report(measurement)
+    if profile:
+        print_profile(profile)
     return 0

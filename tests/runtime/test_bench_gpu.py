@@ -98,6 +98,23 @@ def test_without_cuda_graph(small_engine, tmp_path):
     assert "GPU, CUDA graph" not in done.stdout
 
 
+def test_profile(small_engine, tmp_path):
+    out, plot = tmp_path / "b.json", tmp_path / "p.svg"
+    done = run("runtime bench", small_engine, *FEW, "--json", out, "--profile", plot)
+    assert "the 10 slowest layers" in done.stdout
+    assert "<svg" in plot.read_text()
+    (row,) = json.loads(out.read_text())["rows"]
+    layers = row["profile"]["layers"]
+    assert {"backbone", "neck", "encoder", "decoder"} <= {layer["part"] for layer in layers}
+    assert {"products", "plugin", "norm"} <= {layer["kind"] for layer in layers}
+    assert 0.3 < sum(layer["ms"] for layer in layers) / row["gpu_ms_no_cuda_graph"]["p50"] < 3
+    assert row["cuda_graph"] is True  # the profiler is gone before graphs are captured
+    if row["profile"]["peaks"]["tflops"]:
+        seconds = sum(layer["ms"] for layer in layers) / 1e3
+        flops = sum(layer["flops"] for layer in layers)
+        assert 1e9 < flops < row["profile"]["peaks"]["tflops"] * 1e12 * seconds
+
+
 def test_batch_that_the_engine_does_not_take(small_engine):
     done = run("runtime bench", small_engine, "--batch", 9, code=2)
     assert done.stderr.splitlines()[-1].startswith("python -m runtime: error: batch_inputs has to")
