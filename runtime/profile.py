@@ -97,7 +97,7 @@ def profile_layers(detector: Detector, images: Sequence[Image], track: Track) ->
     times = [model.engine.time_layers() for _ in track(range(WARM_UP + RUNS), "Layers")][WARM_UP:]
     layers = [Layer.from_inspector(entry) for entry in entries]
     timed = [layer for layer in layers if layer.name in times[0]]  # constants take no time
-    medians = [statistics.median(run[layer.name] for run in times) for layer in timed]
+    medians = [round(statistics.median(run[layer.name] for run in times), 4) for layer in timed]
     return Profile(list(map(describe, timed, medians)), current_peaks())
 
 

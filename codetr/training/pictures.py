@@ -51,7 +51,8 @@ def make_batch(
 ) -> Batch:
     """Make a picture for each (h, w) of ``sizes``.
 
-    The same arguments give the same bits on the same type of device; the splits differ in all.
+    The same arguments give the same bits on the same device; on others the last bits may differ.
+    The splits differ in all.
 
     Args:
         split: whose digits.
