@@ -5,12 +5,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import signal
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A shell lets its background jobs ignore Ctrl-C, and their children would inherit that: tests send
+# it to some.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
