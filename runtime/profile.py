@@ -103,8 +103,9 @@ def profile_layers(detector: Detector, images: Sequence[Image], track: Track) ->
 
 def describe(layer: Layer, ms: float) -> LayerProfile:
     """Say what a layer belongs to and does."""
-    flops = count_flops(layer)
-    return LayerProfile(layer.name, part_of(layer), kind_of(layer), ms, flops, layer.nbytes)
+    kind = kind_of(layer)
+    flops = count_flops(layer, kind)
+    return LayerProfile(layer.name, part_of(layer), kind, ms, flops, layer.nbytes)
 
 
 def part_of(layer: Layer) -> str:
@@ -119,7 +120,7 @@ def kind_of(layer: Layer) -> str:
         return "plugin"
     if "_mha" in layer.name:
         return "attention"
-    if _is_product(layer):
+    if _PRODUCTS.search(layer.kind) or _PRODUCTS.search(layer.tactic):
         return "products"
     generated = _GENERATED.match(layer.name)
     steps = set(re.findall("...", generated[1])) if generated else set()
@@ -130,19 +131,17 @@ def kind_of(layer: Layer) -> str:
     return "copies" if moves else "elementwise"
 
 
-def count_flops(layer: Layer) -> int:
-    """Operations of a layer's matrix products, a multiplication with an addition being two.
+def count_flops(layer: Layer, kind: str) -> int:
+    """Operations of the matrix products of a layer of this kind; a multiply-add counts as two.
 
     0 where there is none, or none that its shapes tell of.
     """
-    if not layer.outputs or not layer.outputs[0].shape:
+    out = layer.outputs[0].shape if layer.outputs else ()
+    if kind not in ("attention", "products") or not out:
         return 0
-    out = layer.outputs[0].shape
     shapes = [tensor.shape for tensor in layer.inputs]
-    if "_mha" in layer.name:  # inputs (B, T, D), (B, D, S), …; outputs (B, T, D)
+    if kind == "attention":  # inputs (B, T, D), (B, D, S), …; outputs (B, T, D)
         return 4 * prod(out) * shapes[1][-1]
-    if not _is_product(layer):
-        return 0
     if layer.kernel:
         return 2 * prod(out) * prod(layer.kernel) * shapes[0][1] // layer.groups
     return 2 * prod(out) * _inner_size(shapes, out[-1])
@@ -159,10 +158,6 @@ def current_peaks() -> Peaks:
         tflops=sms * sm_khz * per_clock / 1e9 if per_clock else None,
         gb_per_s=2 * memory_khz * bus_bits / 8 / 1e6,  # two transfers in a clock
     )
-
-
-def _is_product(layer: Layer) -> bool:
-    return bool(_PRODUCTS.search(layer.kind) or _PRODUCTS.search(layer.tactic))
 
 
 def _inner_size(shapes: Sequence[tuple[int, ...]], columns: int) -> int:

@@ -51,10 +51,9 @@ def match(logits: Tensor, boxes: Tensor, targets: Targets) -> Pairs:
         for number in range(len(costs))
         for picture, count in enumerate(targets.counts)
     ]
-    present = np.arange(costs.shape[2]) < np.array(targets.counts)[:, None]  # (B, G)
-    number, picture, box = np.nonzero(np.broadcast_to(present, costs.shape[:3]))
-    pairs = torch.from_numpy(np.stack((number, picture, np.concatenate(queries), box)))
-    return Pairs(*pairs.to(logits.device).unbind())
+    number, picture, box = torch.nonzero(targets.present().expand(len(costs), -1, -1)).unbind(1)
+    query = torch.from_numpy(np.concatenate(queries)).to(logits.device)
+    return Pairs(number, picture, query, box)
 
 
 def matching_costs(logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
