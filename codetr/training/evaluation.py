@@ -13,19 +13,19 @@ from torch import Tensor
 
 from codetr.model import CoDino
 from codetr.training.pictures import Batch
-from codetr.training.plan import SMALLEST, random_sizes
+from codetr.training.plan import random_sizes
 from codetr.training.trainer import MakeBatch
 
 PICTURES, BATCH = 100, 10
-LARGEST = 640
+SIDES = (256, 640)
 
 
 def held_out_batches(make_batch: MakeBatch, device: torch.device) -> list[Batch]:
-    """The same pictures of digits nobody trained with, 256 to 640 pixels, every time."""
+    """The same pictures of digits nobody trained with, up to 640 pixels, every time."""
     chance = random.Random(0)
     batches = []
     for seed in range(PICTURES // BATCH):
-        limit = chance.randrange(SMALLEST, LARGEST + 1, 32)
+        limit = chance.randrange(SIDES[0], SIDES[1] + 1, 32)
         sizes = random_sizes(chance, BATCH, (limit, limit))
         batches.append(
             make_batch("test", seed=seed, sizes=sizes, padded=(limit, limit), device=device)

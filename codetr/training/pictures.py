@@ -48,6 +48,7 @@ def make_batch(
     sizes: Sequence[tuple[int, int]],
     padded: tuple[int, int],
     device: torch.device,
+    resized: tuple[int, int] | None = None,
 ) -> Batch:
     """Make a picture for each (h, w) of ``sizes``.
 
@@ -60,6 +61,8 @@ def make_batch(
         sizes: height and width of each picture.
         padded: H and W, no smaller than any picture.
         device: where everything big is made.
+        resized: H and W that pictures and padding are resized to, as before a detector. Values are
+            no whole numbers then.
     """
     # Mixed down to 32 bits: of a seed for the CPU, PyTorch ignores the others.
     mixed = random.Random(f"{split} {seed}").getrandbits(32)
@@ -77,12 +80,22 @@ def make_batch(
     chosen = (kept & layout.is_digit).flatten().nonzero()[:, 0]
     sprites = layout.sprites.flatten()[chosen].to(device)
     counts = (kept & layout.is_digit).sum(1).tolist()
-    return Batch(
+    batch = Batch(
         images[..., : padded[0], : padded[1]].contiguous(),
         1 - valid[:, : padded[0], : padded[1]],
         list(shapes.labels[sprites].split(counts)),
         list(boxes.flatten(0, 1)[chosen.to(device)].split(counts)),
     )
+    return _resized(batch, resized) if resized else batch
+
+
+def _resized(batch: Batch, size: tuple[int, int]) -> Batch:
+    """Resize pictures, masks and boxes to H and W; what is half padding is padding."""
+    height, width = batch.masks.shape[1:]
+    scale = batch.masks.new_tensor((size[1] / width, size[0] / height)).repeat(2)
+    masks = F.interpolate(batch.masks[:, None], size, mode="nearest-exact")[:, 0]
+    images = F.interpolate(batch.images, size, mode="bilinear") * (1 - masks)[:, None]
+    return Batch(images, masks, batch.labels, [boxes * scale for boxes in batch.boxes])
 
 
 def _valid(

@@ -40,6 +40,7 @@ class MakeBatch(Protocol):
         sizes: list[tuple[int, int]],
         padded: tuple[int, int],
         device: torch.device,
+        resized: tuple[int, int] | None = None,
     ) -> Batch:
         """Make a picture for each (h, w) of ``sizes``."""
         ...
@@ -153,7 +154,8 @@ class Trainer:
             "train",
             seed=plan.seed,
             sizes=plan.sizes,
-            padded=plan.padded,
+            padded=plan.made,
+            resized=plan.padded,
             device=self.device,
         )
 

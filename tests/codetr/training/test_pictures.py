@@ -87,6 +87,20 @@ def test_padding_is_zero_and_only_that_is_masked(batch):
         assert image[:, :h, :w].std() > 1
 
 
+def test_resized_pictures_keep_their_boxes(batch):
+    size = (PADDED[0] * 2, PADDED[1] * 2)
+    large = make_batch("train", seed=7, sizes=SIZES, padded=PADDED, device=CPU, resized=size)
+    assert large.images.shape == (len(SIZES), 3, *size)
+    for picture, (h, w) in enumerate(SIZES):
+        assert (large.masks[picture] == 0).sum() == 4 * h * w
+        torch.testing.assert_close(large.boxes[picture], 2 * batch.boxes[picture])
+        assert torch.equal(large.labels[picture], batch.labels[picture])
+    # Two by two pixels average to what each was, but for their neighbours' share.
+    small = torch.nn.functional.avg_pool2d(large.images, 2)
+    assert (small - batch.images)[:, :, :250, :250].abs().mean() < 8
+    assert not (large.images * large.masks[:, None]).any()
+
+
 def test_values_are_whole_numbers_of_a_byte(batch):
     assert batch.images.equal(batch.images.byte().float())
 

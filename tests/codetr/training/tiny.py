@@ -21,9 +21,9 @@ CONFIG = CoDinoConfig(
 SIDE, PICTURES = 64, 4
 
 
-def make_batch(split, *, seed, sizes, padded, device):
+def make_batch(split, *, seed, sizes, padded, device, resized=None):
     """Rectangles of three colours on grey; the same pictures for the same seed."""
-    del split, sizes, padded
+    del split, sizes, padded, resized
     random = torch.Generator().manual_seed(seed)
     images = torch.full((PICTURES, 3, SIDE, SIDE), 128.0)
     masks = torch.zeros(PICTURES, SIDE, SIDE)
