@@ -29,6 +29,9 @@ def export_weights(
 ) -> None:
     """Write fp16 safetensors that ``codetr.checkpoint`` reads like any other weights.
 
+    The values are rounded to bfloat16 first, as in the products of training: so models in every
+    precision compute with the same weights, and bfloat16 loses nothing by them.
+
     Args:
         model: the trained detector.
         classes: their names, in label order.
@@ -38,7 +41,9 @@ def export_weights(
     from safetensors.torch import save_file
 
     state = {
-        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        name: (tensor.bfloat16().half() if tensor.is_floating_point() else tensor)
+        .cpu()
+        .contiguous()
         for name, tensor in to_original(model).items()
     }
     about = {"format": "pt", "classes": json.dumps(classes), **metadata}

@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--output", required=True, type=Path, help="folder of the run; a run in it is gone on with")
     add("--minutes", type=float, default=float("inf"), help="stop after this long and save (never)")
-    add("--steps", type=_positive, default=7000, help="steps of the whole run (7000)")
+    add("--steps", type=_positive, default=5400, help="steps of the whole run (5400)")
     add(
         "--batch",
         type=_positive,

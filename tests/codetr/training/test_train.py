@@ -142,7 +142,7 @@ def test_exported_weights_load_like_any_others(tmp_path):
     assert classes == names
     state = loaded.state_dict()
     for name, tensor in model.state_dict().items():
-        assert torch.equal(state[name], tensor.half().float()), name
+        assert torch.equal(state[name], tensor.bfloat16().half().float()), name
     with safe_open(path, "pt") as file:
         assert json.loads(file.metadata()["classes"]) == list(names)
         assert file.metadata()["steps"] == "6"
