@@ -18,6 +18,7 @@ from codetr.training.trainer import MakeBatch
 
 PICTURES, BATCH = 100, 10
 SIDES = (256, 640)
+"""Shortest and longest side that pictures are padded to, in pixels."""
 
 
 def held_out_batches(make_batch: MakeBatch, device: torch.device) -> list[Batch]:
