@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from codetr.model import CoDino
+from codetr.training.dataset import SIDES
 from codetr.training.pictures import Batch
 from codetr.training.plan import random_sizes
 from codetr.training.trainer import MakeBatch
 
 PICTURES, BATCH = 100, 10
-SIDES = (256, 640)
-"""Shortest and longest side that pictures are padded to, in pixels."""
 
 
 def held_out_batches(make_batch: MakeBatch, device: torch.device) -> list[Batch]:

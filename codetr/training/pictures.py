@@ -32,7 +32,7 @@ class Batch:
     """Pictures and what is in them."""
 
     images: Tensor
-    """(B, 3, H, W) float32, RGB in whole numbers 0 to 255; zeros where padded."""
+    """(B, 3, H, W) float32, RGB 0 to 255, whole numbers unless resized; zeros where padded."""
     masks: Tensor
     """(B, H, W) float32, 0 picture and 1 padding (right and bottom)."""
     labels: list[Tensor]
@@ -75,27 +75,31 @@ def make_batch(
     background = random_backgrounds(len(sizes), canvas, device, generator)
     images, boxes, kept = _compose(layout.to(device), shapes, background, valid)
     images = degraded(images, generator) * valid[:, None]
+    images, masks = images[..., : padded[0], : padded[1]], 1 - valid[:, : padded[0], : padded[1]]
+    if resized:
+        images, masks, boxes = _resized(images, masks, boxes, resized)
 
     kept = kept.cpu()  # the only time that the device is waited for
     chosen = (kept & layout.is_digit).flatten().nonzero()[:, 0]
     sprites = layout.sprites.flatten()[chosen].to(device)
     counts = (kept & layout.is_digit).sum(1).tolist()
-    batch = Batch(
-        images[..., : padded[0], : padded[1]].contiguous(),
-        1 - valid[:, : padded[0], : padded[1]],
+    return Batch(
+        images.contiguous(),
+        masks,
         list(shapes.labels[sprites].split(counts)),
         list(boxes.flatten(0, 1)[chosen.to(device)].split(counts)),
     )
-    return _resized(batch, resized) if resized else batch
 
 
-def _resized(batch: Batch, size: tuple[int, int]) -> Batch:
-    """Resize pictures, masks and boxes to H and W; what is half padding is padding."""
-    height, width = batch.masks.shape[1:]
-    scale = batch.masks.new_tensor((size[1] / width, size[0] / height)).repeat(2)
-    masks = F.interpolate(batch.masks[:, None], size, mode="nearest-exact")[:, 0]
-    images = F.interpolate(batch.images, size, mode="bilinear") * (1 - masks)[:, None]
-    return Batch(images, masks, batch.labels, [boxes * scale for boxes in batch.boxes])
+def _resized(
+    images: Tensor, masks: Tensor, boxes: Tensor, size: tuple[int, int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Resize all to H and W; what is half padding is padding."""
+    height, width = masks.shape[1:]
+    scale = torch.tensor((size[1] / width, size[0] / height) * 2)
+    masks = F.interpolate(masks[:, None], size, mode="nearest-exact")[:, 0]
+    images = F.interpolate(images, size, mode="bilinear") * (1 - masks)[:, None]
+    return images, masks, boxes * scale.to(boxes.device, non_blocking=True)
 
 
 def _valid(

@@ -18,9 +18,9 @@ FINAL = 0.01
 STANDARD = 320 * 320
 """Pixels of the input that has as many pictures as the batch's size says."""
 INPUTS = {(320, 320): 6, (512, 512): 2, (640, 640): 1}
-"""Padded sizes (H, W) and how often they come: mostly small, and few, as each is compiled once."""
-MADE = (0.6, 1.25)
-"""Sides that pictures are made with, as part of the padded ones; detectors see pictures resized."""
+"""Sizes (H, W) and how often they come: mostly small, and few, as each is compiled once."""
+PADDED = (0.6, 1.25)
+"""Sides that pictures are padded to, as part of the input's: detectors see pictures resized."""
 SHRINK = 0.75
 """A picture's side is at least this part of what it is padded to."""
 
@@ -33,10 +33,10 @@ class Step:
     """Of everything random in the step."""
     sizes: list[tuple[int, int]]
     """Height and width of each picture."""
-    made: tuple[int, int]
-    """H and W that they are padded to."""
     padded: tuple[int, int]
-    """H and W that all of that is resized to, for the network."""
+    """H and W that they are padded to."""
+    resized: tuple[int, int]
+    """H and W that all of that is resized to, the network's input."""
 
 
 def plan_step(step: int, *, seed: int, batch: int) -> Step:
@@ -49,17 +49,17 @@ def plan_step(step: int, *, seed: int, batch: int) -> Step:
     """
     of_step = seed * 2**32 + step
     chance = random.Random(of_step)
-    padded = chance.choices(list(INPUTS), weights=list(INPUTS.values()))[0]
-    count = max(1, round(batch * STANDARD / (padded[0] * padded[1])))
-    share = chance.uniform(*MADE)
-    made = round(share * padded[0]), round(share * padded[1])
-    return Step(of_step, random_sizes(chance, count, made), made, padded)
+    resized = chance.choices(list(INPUTS), weights=list(INPUTS.values()))[0]
+    count = max(1, round(batch * STANDARD / (resized[0] * resized[1])))
+    share = chance.uniform(*PADDED)
+    padded = round(share * resized[0]), round(share * resized[1])
+    return Step(of_step, random_sizes(chance, count, padded), padded, resized)
 
 
 def random_sizes(
     chance: random.Random, count: int, padded: tuple[int, int]
 ) -> list[tuple[int, int]]:
-    """Heights and widths of ``count`` pictures inside a padded input."""
+    """Heights and widths of ``count`` pictures that will be padded to H and W."""
     low = [math.ceil(SHRINK * side) for side in padded]
     return [
         (chance.randint(low[0], padded[0]), chance.randint(low[1], padded[1])) for _ in range(count)

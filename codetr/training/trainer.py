@@ -154,8 +154,8 @@ class Trainer:
             "train",
             seed=plan.seed,
             sizes=plan.sizes,
-            padded=plan.made,
-            resized=plan.padded,
+            padded=plan.padded,
+            resized=plan.resized,
             device=self.device,
         )
 

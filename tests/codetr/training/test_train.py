@@ -167,14 +167,14 @@ def test_first_weights():
 
 def test_pixels_of_a_step_are_about_the_same_whatever_the_size():
     steps = [plan_step(step, seed=3, batch=32) for step in range(200)]
-    assert {step.padded for step in steps} == set(INPUTS)
+    assert {step.resized for step in steps} == set(INPUTS)
     assert len({step.seed for step in steps}) == 200
     for step in steps:
-        pixels = len(step.sizes) * step.padded[0] * step.padded[1]
+        pixels = len(step.sizes) * step.resized[0] * step.resized[1]
         assert pixels == pytest.approx(32 * 320 * 320, rel=0.06)
-        assert all(0.75 * step.made[0] <= h <= step.made[0] for h, _ in step.sizes)
-        assert all(0.75 * step.made[1] <= w <= step.made[1] for _, w in step.sizes)
-    shares = [step.made[0] / step.padded[0] for step in steps]
+        assert all(0.75 * step.padded[0] <= h <= step.padded[0] for h, _ in step.sizes)
+        assert all(0.75 * step.padded[1] <= w <= step.padded[1] for _, w in step.sizes)
+    shares = [step.padded[0] / step.resized[0] for step in steps]
     assert 0.59 < min(shares) < 0.65
     assert 1.2 < max(shares) < 1.26
     assert steps[7] == plan_step(7, seed=3, batch=32) != plan_step(7, seed=4, batch=32)
