@@ -16,6 +16,8 @@ from runtime.backend import ModelMetadata, ModelSpec, RawOutputs
 class PyTorchModel:
     """A ``runtime.backend.Model`` in float32, without TF32; it takes any batch."""
 
+    concurrency = 1
+
     def __init__(
         self,
         preset: str,

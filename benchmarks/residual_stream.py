@@ -36,9 +36,10 @@ from codetr.swin import SwinBlock
 from codetr.transformer import DecoderLayer, EncoderLayer
 from runtime.errors import UserError
 from runtime.files import atomic_output
-from runtime.images import Image, picture_files, read_image
+from runtime.images import Image, read_image
 from runtime.machine import describe_cpu
 from runtime.preprocess import prepare_batch
+from runtime.sources import picture_files
 
 BLOCKS = (SwinBlock, Bottleneck, EncoderLayer, DecoderLayer)
 HALF = torch.finfo(torch.float16)

@@ -2,7 +2,7 @@
 
 from runtime import Detector
 with Detector("model.ref.onnx") as detector:
-    detections = detector(image)  # uint8 RGB (h, w, 3)
+    detections = detector("street.jpg")  # or uint8 RGB (h, w, 3)
 """
 
 from __future__ import annotations

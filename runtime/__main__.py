@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit code: 0 done, 2 a user's mistake, told on stderr.
+        Exit code: 0 done, 2 a user's mistake, told on stderr, 130 interrupted.
     """
     parser = argparse.ArgumentParser(
         prog="python -m runtime",
@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"{parser.prog}: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
 
 
 if __name__ == "__main__":

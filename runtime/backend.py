@@ -125,6 +125,10 @@ class Model(Protocol):
     def backend(self) -> str:
         """Name and version of the library that runs it, e.g. ``tensorrt 10.6.0``."""
 
+    @property
+    def concurrency(self) -> int:
+        """How many threads have to call it for it to be busy all the time."""
+
     def infer(
         self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
     ) -> RawOutputs:

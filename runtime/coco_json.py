@@ -3,50 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from runtime.detections import Detections
 from runtime.files import atomic_output
 
 
-class CocoResults:
-    """Collects the detections of pictures, then writes them as one file."""
+def write_coco(records: Iterable[dict[str, Any]], classes: Sequence[str], path: Path) -> None:
+    """Write what was found in pictures and frames, whole or not at all.
 
-    def __init__(self, classes: tuple[str, ...]) -> None:
-        """Start without pictures; category ids count from 1."""
-        self._images: list[dict[str, Any]] = []
-        self._annotations: list[dict[str, Any]] = []
-        self._categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
+    Args:
+        records: of ``runtime.journal``; image, annotation and category ids count from 1.
+        classes: names of all classes the model knows.
+        path: file to write.
 
-    @property
-    def num_images(self) -> int:
-        """Pictures so far."""
-        return len(self._images)
-
-    @property
-    def num_annotations(self) -> int:
-        """Detections so far."""
-        return len(self._annotations)
-
-    def add(self, file_name: str, width: int, height: int, detections: Detections) -> None:
-        """Append one picture (size in pixels); image and annotation ids count from 1."""
-        image_id = len(self._images) + 1
-        self._images.append(
-            {"id": image_id, "file_name": file_name, "width": width, "height": height}
-        )
-        self._annotations += detections.to_coco(image_id, first_id=len(self._annotations) + 1)
-
-    def write(self, path: Path) -> None:
-        """Write the file whole or not at all.
-
-        Raises:
-            UserError: it cannot be written.
-        """
-        data = {
-            "images": self._images,
-            "categories": self._categories,
-            "annotations": self._annotations,
-        }
-        with atomic_output(path) as temporary:
-            temporary.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    Raises:
+        UserError: it cannot be written.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, record in enumerate(records, 1):
+        image = {"id": image_id, "file_name": record.get("image") or record["video"]}
+        more = ("width", "height", "frame", "seconds")
+        images.append(image | {key: record[key] for key in more if key in record})
+        for detection in record["detections"]:
+            ids = {"id": len(annotations) + 1, "image_id": image_id}
+            annotations.append(ids | {k: v for k, v in detection.items() if k != "category"})
+    categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
+    data = {"images": images, "categories": categories, "annotations": annotations}
+    with atomic_output(path) as temporary:
+        temporary.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")

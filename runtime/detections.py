@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas
+    import supervision
+
+_ROWS_IN_HTML = 20
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -51,6 +58,16 @@ class Detections:
         found = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
         return f"Detections({len(self)}{': ' if found else ''}{found})"
 
+    def _repr_html_(self) -> str:
+        """A table for notebooks: the best of them."""
+        rows = "".join(
+            f"<tr><td>{html.escape(record['category'])}</td><td>{record['score']:.2f}</td>"
+            f"<td>{record['bbox']}</td></tr>"
+            for record in self.select(np.arange(len(self)) < _ROWS_IN_HTML).records()
+        )
+        head = "<tr><th>category</th><th>score</th><th>x, y, width, height</th></tr>"
+        return f"<p>{html.escape(repr(self))}</p><table>{head}{rows}</table>"
+
     def above(self, threshold: float) -> Detections:
         """Those with a score of ``threshold`` or more."""
         return self.select(self.scores >= threshold)
@@ -61,6 +78,26 @@ class Detections:
             self, boxes=self.boxes[kept], scores=self.scores[kept], labels=self.labels[kept]
         )
 
+    def records(self) -> list[dict[str, Any]]:
+        """The detections as JSON holds them.
+
+        Returns:
+            One dict per detection: ``category_id`` (label + 1), ``category`` (its name), ``bbox``
+            (x, y, width, height in pixels, to 0.01) and ``score`` (to 0.00001).
+        """
+        x1, y1, x2, y2 = self.boxes.astype(float).T  # float64: rounds to short decimals
+        bboxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2).tolist()
+        scores = self.scores.astype(float).round(5).tolist()
+        return [
+            {
+                "category_id": label + 1,
+                "category": self.classes[label],
+                "bbox": bbox,
+                "score": score,
+            }
+            for label, bbox, score in zip(self.labels.tolist(), bboxes, scores, strict=True)
+        ]
+
     def to_coco(self, image_id: int, *, first_id: int = 1) -> list[dict[str, Any]]:
         """Annotations in COCO's result format.
 
@@ -69,20 +106,46 @@ class Detections:
             first_id: id of the first annotation; the others count on.
 
         Returns:
-            One dict per detection: ``id``, ``image_id``, ``category_id`` (label + 1), ``bbox``
-            (x, y, width, height in pixels, to 0.01) and ``score`` (to 0.00001).
+            One dict per detection: ``id``, ``image_id``, ``category_id``, ``bbox`` and ``score``
+            as in ``records``.
         """
-        x1, y1, x2, y2 = self.boxes.astype(float).T  # float64: rounds to short decimals
-        bboxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(2).tolist()
-        scores = self.scores.astype(float).round(5).tolist()
-        rows = zip(bboxes, scores, self.labels.tolist(), strict=True)
         return [
-            {
-                "id": annotation_id,
-                "image_id": image_id,
-                "category_id": label + 1,
-                "bbox": bbox,
-                "score": score,
-            }
-            for annotation_id, (bbox, score, label) in enumerate(rows, first_id)
+            {"id": annotation_id, "image_id": image_id}
+            | {key: record[key] for key in ("category_id", "bbox", "score")}
+            for annotation_id, record in enumerate(self.records(), first_id)
         ]
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each detection: x1, y1, x2, y2, score, label, category.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        import pandas as pd
+
+        corners = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T, strict=True))
+        names = np.array(self.classes, object)[self.labels]
+        more = {"score": self.scores, "label": self.labels, "category": names}
+        return pd.DataFrame(corners | more)
+
+    def to_supervision(self) -> supervision.Detections:
+        """As Roboflow's ``supervision`` has them, for its trackers and annotators.
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        import supervision as sv
+
+        names = np.array(self.classes)[self.labels]
+        return sv.Detections(
+            self.boxes,
+            confidence=self.scores,
+            class_id=self.labels,
+            data={"class_name": names},
+        )
+
+    def draw(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A copy of the picture, uint8 RGB (h, w, 3), with boxes and labels drawn in."""
+        from runtime.draw import draw_detections
+
+        return draw_detections(image, self)

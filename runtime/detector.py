@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -12,9 +12,13 @@ from runtime.backend import Model, RawOutputs, open_model
 from runtime.closing import Closing
 from runtime.detections import Detections
 from runtime.errors import UserError
-from runtime.images import Image
+from runtime.images import Image, read_image
+from runtime.parallel import batches, in_order
 from runtime.postprocess import NMS_MODES, Floats, Indices, NmsMode, nms, rescale_boxes
 from runtime.preprocess import prepare_batch
+
+Picture = Image | str | Path
+"""uint8 RGB (h, w, 3), or the path of a picture file."""
 
 
 class Detector(Closing):
@@ -24,7 +28,7 @@ class Detector(Closing):
 
     Example:
         >>> with Detector("model.ref.onnx") as detector:
-        ...     confident = detector(read_image("street.jpg")).above(0.3)
+        ...     confident = detector("street.jpg").above(0.3)
     """
 
     def __init__(
@@ -56,29 +60,55 @@ class Detector(Closing):
         """Names of the classes the model knows."""
         return self.model.spec.metadata.classes
 
+    # mypy: a str is a sequence of str too; here it always is a path.
     @overload
-    def __call__(self, images: Image) -> Detections: ...
+    def __call__(self, images: Picture) -> Detections: ...  # type: ignore[overload-overlap]
     @overload
-    def __call__(self, images: Sequence[Image]) -> list[Detections]: ...
-    def __call__(self, images: Image | Sequence[Image]) -> Detections | list[Detections]:
+    def __call__(self, images: Sequence[Picture]) -> list[Detections]: ...
+    def __call__(self, images: Picture | Sequence[Picture]) -> Detections | list[Detections]:
         """Detect in one picture or in several.
 
         Args:
-            images: uint8 RGB (h, w, 3), or a sequence of such arrays of any sizes.
+            images: uint8 RGB (h, w, 3) or the path of a picture file; or a sequence of these, of
+                any sizes.
 
         Returns:
             Detections in pixels of the picture; for a sequence, a list in the same order.
 
         Raises:
-            UserError: a picture is not such an array.
+            UserError: a picture is neither, or its file cannot be read.
         """
-        if isinstance(images, np.ndarray):
-            return self._detect_batch([images])[0]
+        if isinstance(images, np.ndarray | str | Path):
+            return self._detect_batch([_loaded(images)])[0]
         return [
             detections
             for start in range(0, len(images), self.batch)
-            for detections in self._detect_batch(images[start : start + self.batch])
+            for detections in self._detect_batch(
+                [_loaded(image) for image in images[start : start + self.batch]]
+            )
         ]
+
+    def stream(self, images: Iterable[Picture]) -> Iterator[tuple[Image, Detections]]:
+        """Detect in pictures as they come, and work ahead: the GPU need not wait for Python.
+
+        Args:
+            images: uint8 RGB (h, w, 3) or paths of picture files, of any sizes and number; taken
+                in another thread as they are needed.
+
+        Yields:
+            Each picture with its detections, in the order of the pictures.
+
+        Raises:
+            UserError: a picture is neither, or its file cannot be read.
+        """
+
+        def detect(pictures: list[Picture]) -> list[tuple[Image, Detections]]:
+            batch = [_loaded(picture) for picture in pictures]
+            return list(zip(batch, self._detect_batch(batch), strict=True))
+
+        groups = batches(images, self.batch)
+        for found in in_order(detect, groups, workers=self.model.concurrency):
+            yield from found
 
     def _detect_batch(self, images: Sequence[Image]) -> list[Detections]:
         batch = prepare_batch(images, self.model.spec)
@@ -112,3 +142,7 @@ class Detector(Closing):
     def close(self) -> None:
         """Give back what the model holds; the detector cannot be used any more."""
         self.model.close()
+
+
+def _loaded(picture: Picture) -> Image:
+    return read_image(picture) if isinstance(picture, str | Path) else picture

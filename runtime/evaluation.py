@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,13 +15,11 @@ from runtime.coco_dataset import CocoDataset, Picture, some
 from runtime.detections import Detections
 from runtime.detector import Detector
 from runtime.errors import UserError
-from runtime.images import Image, read_image
+from runtime.images import Image
+from runtime.streaming import detect_in_each, read_pictures
 
 Track = Callable[[Sequence[Picture], str], Iterable[Picture]]
 """Passes pictures on, with a progress bar of that name."""
-
-_READERS = 4
-"""Threads that decode pictures while the model works."""
 
 
 @dataclass(slots=True)
@@ -100,61 +95,22 @@ def find_objects(
     has_category = np.array([name in id_of for name in detector.classes])
     findings = Findings()
     start = time.perf_counter()
-    readable = _readable(track(dataset.pictures, "Evaluating"), findings, 2 * detector.batch)
-    while batch := list(islice(readable, detector.batch)):
-        found = detector([image for _, image in batch])
-        for (picture, _), detections in zip(batch, found, strict=True):
-            findings.image_ids.append(picture.id)
-            counted = _finite(detections, picture, findings).above(score_threshold)
-            known = counted.select(has_category[counted.labels])
-            findings.without_category += len(counted) - len(known)
-            for result in known.to_coco(picture.id, first_id=len(findings.results) + 1):
-                name = detector.classes[result["category_id"] - 1]  # there ids are label + 1
-                findings.results.append(result | {"category_id": id_of[name]})
+    pictures = _readable(track(dataset.pictures, "Evaluating"), findings)
+    for picture, _, detections in detect_in_each(detector, pictures):
+        findings.image_ids.append(picture.id)
+        counted = _finite(detections, picture, findings).above(score_threshold)
+        known = counted.select(has_category[counted.labels])
+        findings.without_category += len(counted) - len(known)
+        for result in known.to_coco(picture.id, first_id=len(findings.results) + 1):
+            name = detector.classes[result["category_id"] - 1]  # there ids are label + 1
+            findings.results.append(result | {"category_id": id_of[name]})
     findings.seconds = time.perf_counter() - start
     return findings
 
 
-def read_ahead(paths: Iterable[Path], ahead: int) -> Iterator[Image | UserError]:
-    """Decode pictures in other threads while the caller works with earlier ones.
-
-    Args:
-        paths: the files.
-        ahead: how many pictures wait at most.
-
-    Yields:
-        For each file its picture, or why there is none.
-    """
-    with ThreadPoolExecutor(_READERS) as pool:
-        waiting: deque[Future[Image | UserError]] = deque()
-        for path in paths:
-            waiting.append(pool.submit(_read, path))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _read(path: Path) -> Image | UserError:
-    try:
-        return read_image(path)
-    except UserError as error:
-        return error
-
-
-def _readable(
-    pictures: Iterable[Picture], findings: Findings, ahead: int
-) -> Iterator[tuple[Picture, Image]]:
+def _readable(pictures: Iterable[Picture], findings: Findings) -> Iterator[tuple[Picture, Image]]:
     """Pictures as they are decoded; what is wrong with one is noted in ``findings``."""
-    waiting: deque[Picture] = deque()
-
-    def paths() -> Iterator[Path]:
-        for picture in pictures:
-            waiting.append(picture)
-            yield picture.path
-
-    for image in read_ahead(paths(), ahead):
-        picture = waiting.popleft()
+    for picture, image in read_pictures(pictures, attrgetter("path")):
         if isinstance(image, UserError):
             findings.unreadable.append(str(image))
             continue

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -13,34 +12,6 @@ from runtime.errors import UserError
 from runtime.files import atomic_output
 
 Image = NDArray[np.uint8]
-
-IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-
-
-def picture_files(paths: Iterable[Path]) -> list[Path]:
-    """Files as given, folders replaced by the pictures in them; each once.
-
-    Raises:
-        UserError: a folder without pictures, or one that cannot be read.
-    """
-    pictures: dict[Path, None] = {}  # an ordered set
-    for path in paths:
-        if not path.is_dir():
-            pictures[path] = None
-            continue
-        try:
-            inside = sorted(
-                file
-                for file in path.iterdir()
-                if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-            )
-        except OSError as error:
-            raise UserError(f"cannot read folder {path}: {error.strerror}") from error
-        if not inside:
-            suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-            raise UserError(f"no pictures in folder {path}; looked for files named {suffixes}")
-        pictures |= dict.fromkeys(inside)
-    return list(pictures)
 
 
 def read_image(path: str | Path) -> Image:

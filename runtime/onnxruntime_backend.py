@@ -22,6 +22,8 @@ _DTYPES = {"tensor(float)": "float32", "tensor(int64)": "int64"}
 class OnnxRuntimeModel:
     """A ``runtime.backend.Model`` run by ONNX Runtime; may be used by several threads at once."""
 
+    concurrency = 1  # one call takes all cores
+
     def __init__(self, path: Path) -> None:
         """Load ``path``.
 

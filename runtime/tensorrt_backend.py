@@ -22,6 +22,8 @@ from runtime.manifest import read_manifest
 class TensorRTModel(Closing):
     """A ``runtime.backend.Model`` run by TensorRT; calls of several threads take turns."""
 
+    concurrency = 2  # one prepares its pictures while the GPU works for the other
+
     def __init__(self, path: Path, *, cuda_graph: bool = True) -> None:
         """Load ``path`` and the manifest beside it.
 

@@ -62,6 +62,9 @@ THIRD_PARTY = {
         "cv2",
         "rich",
         "pycocotools",
+        "av",
+        "pandas",
+        "supervision",
     },
 }
 HEAVY = (
@@ -76,6 +79,7 @@ HEAVY = (
     "cv2",
     "rich",
     "pycocotools",
+    "av",
 )
 COMMANDS = (
     ["codetr.training.dataset", "--help"],

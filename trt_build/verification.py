@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from runtime.backend import RawOutputs
-from runtime.images import picture_files, read_image
+from runtime.images import read_image
 from runtime.preprocess import prepare_batch
+from runtime.sources import picture_files
 from trt_build.measure import LIMITS, DetectionErrors, StageError, detection_errors, stage_error
 from trt_build.pair import read_candidate, read_reference
 from trt_build.pictures import generated_pictures

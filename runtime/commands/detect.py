@@ -1,41 +1,63 @@
-"""``python -m runtime detect``: annotated pictures and a JSON of all detections."""
+"""``python -m runtime detect``: detections of pictures and videos, drawn and as JSON."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
-from itertools import chain, count, islice
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.commands.options import score_threshold
-from runtime.commands.progress import track
+from runtime.commands.options import score_threshold, whole_number
+from runtime.commands.progress import track_results
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from runtime.images import Image
+    from runtime.detect_run import DetectRun
+    from runtime.sources import Video
+
+_DESCRIPTION = """\
+Detect objects in pictures, videos, cameras and network streams. Writes into the folder OUT:
+
+  NAME.png, NAME.mp4   the picture or video with its detections drawn in
+  detections.jsonl     a line of JSON for each picture or frame, as soon as it is done
+  detections.json      the same in COCO's layout, at the end
+  run.json             what was run, on what, how long it took, what could not be read
+"""
+_EPILOG = """\
+Examples:
+  python -m runtime detect model.engine street.jpg photos/ 'archive/**/*.jpg' -o out/
+  python -m runtime detect model.engine drive.mp4 -o out/ --score-threshold 0.5
+  python -m runtime detect model.engine rtsp://camera.local/stream -o out/     (ends with Ctrl-C)
+  python -m runtime detect model.engine photos/ -o out/ --resume     (after an interruption)
+
+What cannot be read is told, counted and left out; the exit code is then 2. After Ctrl-C, a crash or
+a full disk --resume goes on where the run ended: no picture is lost or done twice, and a video that
+was not finished is done again.
+"""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add ``detect`` to the command line."""
     parser = commands.add_parser(
         "detect",
-        help="detect objects in pictures",
-        description="Detect objects in pictures. Writes OUT/<name>.png, the picture with its "
-        "detections, and OUT/detections.json, all detections in COCO's layout.",
-        epilog="Example: python -m runtime detect model.ref.onnx street.jpg photos/ -o out/",
+        help="detect objects in pictures and videos",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", type=Path, help="model file, e.g. model.ref.onnx")
     parser.add_argument(
-        "images",
-        metavar="IMAGES",
-        type=Path,
+        "sources",
+        metavar="SOURCE",
         nargs="+",
-        help="pictures, or folders (the pictures in them, not in their sub-folders)",
+        help="picture, video, folder (what is in it, not in its sub-folders), pattern in quotes, "
+        "camera (/dev/video0) or stream (rtsp://…)",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results"
@@ -54,68 +76,73 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="suppression of duplicates: soft lowers the score of a box that overlaps a better "
         "one, as in the published evaluation, hard drops it (default: %(default)s)",
     )
+    parser.add_argument(
+        "--batch",
+        metavar="N",
+        type=whole_number("--batch", 1),
+        default=1,
+        help="pictures per inference, where the model takes any number (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--json-only", action="store_true", help="draw nothing: faster, and less disk"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in OUT")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Detect; a picture that cannot be read does not stop the others.
+    """Detect; a picture or video that cannot be read does not stop the others.
 
     Returns:
-        Exit code: 0, or 2 if a picture could not be read.
+        Exit code: 0; 2 if something could not be read; 130 after Ctrl-C or SIGTERM.
 
     Raises:
-        UserError: nothing can be done at all.
+        UserError: nothing can be done at all, or the disk is full.
     """
     # The decoders' own messages would repeat ours; OpenCV reads this when first imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    from runtime.images import picture_files
+    from runtime.detect_run import DetectRun, RunOptions
+    from runtime.sources import find_sources
 
-    pictures = picture_files(args.images)
-    targets = _targets(pictures, args.output)
+    sources = find_sources(args.sources)
     _check_writable(args.output)
-
-    from runtime.coco_json import CocoResults
-    from runtime.detector import Detector
-    from runtime.draw import draw_detections
-    from runtime.images import write_image
-
-    with Detector(args.model, nms=args.nms) as detector:
-        results = CocoResults(detector.classes)
-        readable = _readable(track(pictures, "Detecting"))
-        while batch := list(islice(readable, detector.batch)):
-            found = detector([image for _, image in batch])
-            for (path, image), detections in zip(batch, found, strict=True):
-                confident = detections.above(args.score_threshold)
-                write_image(targets[path], draw_detections(image, confident))
-                height, width, _ = image.shape
-                results.add(str(path), width, height, confident)
-        results.write(args.output / "detections.json")
-
-    print(
-        f"{results.num_annotations} detections in {results.num_images} of {len(pictures)} "
-        f"pictures: annotated pictures and detections.json are in {args.output}"
+    options = RunOptions(
+        nms=args.nms, score_threshold=args.score_threshold, draw=not args.json_only
     )
-    return 0 if results.num_images == len(pictures) else 2
+    # Asked to end as by Ctrl-C: no half files stay, and the next run can go on.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with DetectRun(
+        args.model, sources, args.output, options, max_batch=args.batch, resume=args.resume
+    ) as detect_run:
+        try:
+            _show(detect_run.detect_pictures(), "Detecting", len(detect_run.pictures))
+            for video in detect_run.videos:
+                _detect_video(detect_run, video)
+            detect_run.finish()
+        except KeyboardInterrupt:
+            print(f"stopped after {detect_run.summary()}; --resume goes on", file=sys.stderr)
+            return 130
+    print(f"{detect_run.summary()}: results are in {args.output}")
+    return 2 if detect_run.tally.failed else 0
 
 
-def _targets(pictures: Iterable[Path], folder: Path) -> dict[Path, Path]:
-    """The file for each picture's result: none for two of them, and none that is an input."""
-    folder_entry = folder.resolve()
-    # A name in a folder is what gets replaced: an input's own, and that of the file it links to.
-    taken = {_key(path.parent.resolve() / path.name) for path in pictures}
-    taken |= {_key(path.resolve()) for path in pictures}
-    targets = {}
-    for path in pictures:
-        names = chain([path.stem], (f"{path.stem}-{n}" for n in count(2)))
-        name = next(n for n in names if _key(folder_entry / f"{n}.png") not in taken)
-        taken.add(_key(folder_entry / f"{name}.png"))
-        targets[path] = folder / f"{name}.png"
-    return targets
+def _detect_video(detect_run: DetectRun, video: Video) -> None:
+    """One video; Ctrl-C and SIGTERM end a live one as if it had ended."""
+    reader = detect_run.open(video)
+    if reader is None:
+        return
+    with contextlib.ExitStack() as stack:
+        if video.live:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before = signal.signal(number, lambda *_: reader.stop())
+                stack.callback(signal.signal, number, before)
+        _show(detect_run.detect_video(reader), str(video), reader.total)
 
 
-def _key(path: Path) -> str:
-    """Equal for two paths that some file systems do not tell apart."""
-    return str(path).casefold()
+def _show(records: Iterable[object], description: str, total: int | None) -> None:
+    """Work through all records with a progress bar."""
+    for _ in track_results(records, description, total):
+        pass
 
 
 def _check_writable(folder: Path) -> None:
@@ -127,14 +154,3 @@ def _check_writable(folder: Path) -> None:
         raise UserError(
             f"cannot write to folder {folder}: {error.strerror}; choose another with --output"
         ) from error
-
-
-def _readable(paths: Iterable[Path]) -> Iterator[tuple[Path, Image]]:
-    """Read pictures one by one; those that cannot be read are told on stderr and left out."""
-    from runtime.images import read_image
-
-    for path in paths:
-        try:
-            yield path, read_image(path)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)

@@ -44,10 +44,14 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+JSON = ["detections.json", "detections.jsonl", "run.json"]
+"""What every finished run writes."""
+
+
 def test_picture_and_json(tmp_path, model, photo, capsys):
     out = tmp_path / "out"
     assert detect(model, photo, "-o", out) == 0
-    assert names(out) == ["detections.json", "photo.png"]
+    assert names(out) == sorted([*JSON, "photo.png"])
     drawn = read_image(out / "photo.png")
     assert drawn.shape == (120, 200, 3)
     assert (drawn != RGB).any()
@@ -112,7 +116,7 @@ def test_file_behind_a_link_is_not_overwritten(tmp_path, model):
     before = real.read_bytes()
     assert detect(model, tmp_path / "x.png", "-o", tmp_path / "real") == 0
     assert real.read_bytes() == before
-    assert names(tmp_path / "real") == ["detections.json", "x-2.png", "x.png"]
+    assert names(tmp_path / "real") == [*JSON, "x-2.png", "x.png"]
 
 
 def test_equal_names_do_not_overwrite_each_other(tmp_path, model):
@@ -140,7 +144,7 @@ def test_inputs_are_never_overwritten(tmp_path, model):
     assert {path: path.read_bytes() for path in before} == before
     assert (photos / "z.png").is_symlink()
     added = {path.name for path in photos.iterdir()} - {path.name for path in before}
-    assert added == {"detections.json", "x-2.png", "y.png", "z-2.png", "z-3.png"}
+    assert added == {*JSON, "x-2.png", "y.png", "z-2.png", "z-3.png"}
 
 
 @pytest.mark.parametrize(
@@ -163,7 +167,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path, model, content, mess
         bad.write_bytes(content)
     out = tmp_path / "out"
     assert detect(model, good[0], bad, good[1], "-o", out) == 2
-    assert names(out) == ["a.png", "b.png", "detections.json"]
+    assert names(out) == ["a.png", "b.png", *JSON]
     assert [image["file_name"] for image in results(out)["images"]] == list(map(str, good))
     captured = capfd.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
@@ -244,7 +248,7 @@ def test_progress_bar_on_a_terminal(tmp_path, model, photo):
     assert code == 2
     assert b"in 1 of 2 pictures" in output
     assert b"Detecting" in shown
-    assert b"100%" in shown
+    assert b"1/2" in shown
     assert b"error: cannot read picture" in shown
 
 

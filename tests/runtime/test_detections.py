@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from runtime.coco_json import CocoResults
+from runtime.coco_json import write_coco
 from runtime.detections import Detections
 from runtime.errors import UserError
 
@@ -71,20 +71,62 @@ def test_coco_annotations():
 
 
 def test_json_file(tmp_path):
-    results = CocoResults(("cat", "dog"))
-    results.add("a/ü.jpg", 640, 480, three())
-    results.add("b.jpg", 64, 48, none())
-    results.add("c.jpg", 6, 4, three().above(0.8))
-    results.write(tmp_path / "detections.json")
+    records = [
+        {"image": "a/ü.jpg", "width": 640, "height": 480, "detections": three().records()},
+        {"image": "b.jpg", "width": 64, "height": 48, "detections": none().records()},
+        {"video": "c.mp4", "frame": 7, "detections": three().above(0.8).records()},
+    ]
+    write_coco(records, ("cat", "dog"), tmp_path / "detections.json")
     data = json.loads((tmp_path / "detections.json").read_text(encoding="utf-8"))
     assert data["images"][0] == {"id": 1, "file_name": "a/ü.jpg", "width": 640, "height": 480}
+    assert data["images"][2] == {"id": 3, "file_name": "c.mp4", "frame": 7}
     assert data["categories"] == [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}]
     assert [a["id"] for a in data["annotations"]] == [1, 2, 3, 4]
-    assert [a["image_id"] for a in data["annotations"]] == [1, 1, 1, 3]
-    assert (results.num_images, results.num_annotations) == (3, 4)
+    assert data["annotations"] == [*three().to_coco(1), *three().above(0.8).to_coco(3, first_id=4)]
 
 
 def test_json_into_an_impossible_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        CocoResults(("cat",)).write(tmp_path / "file" / "detections.json")
+        write_coco([], ("cat",), tmp_path / "file" / "detections.json")
+
+
+def test_records():
+    assert three().records()[0] == {
+        "category_id": 2,
+        "category": "dog",
+        "bbox": [0.0, 0.0, 10.0, 20.0],
+        "score": 0.9,
+    }
+
+
+def test_pandas():
+    frame = three().to_pandas()
+    assert list(frame.columns) == ["x1", "y1", "x2", "y2", "score", "label", "category"]
+    assert frame["category"].tolist() == ["dog", "cat", "dog"]
+    np.testing.assert_array_equal(frame[["x1", "y1", "x2", "y2"]].to_numpy(), three().boxes)
+    assert len(none().to_pandas()) == 0
+
+
+def test_supervision():
+    found = three().to_supervision()
+    np.testing.assert_array_equal(found.xyxy, three().boxes)
+    np.testing.assert_array_equal(found.confidence, three().scores)
+    assert found.class_id.tolist() == [1, 0, 1]
+    assert found.data["class_name"].tolist() == ["dog", "cat", "dog"]
+    assert len(found[found.confidence > 0.4]) == 2
+    assert len(none().to_supervision()) == 0
+
+
+def test_table_for_notebooks():
+    table = three(classes=("<b>", "dog"))._repr_html_()
+    assert table.count("<tr>") == 4
+    assert "&lt;b&gt;" in table
+    assert "<td>0.90</td><td>[0.0, 0.0, 10.0, 20.0]</td>" in table
+
+
+def test_drawing():
+    image = np.full((40, 40, 3), 90, np.uint8)
+    drawn = three().draw(image)
+    assert (drawn != image).any()
+    assert (image == 90).all()

@@ -3,6 +3,7 @@ import pytest
 
 from runtime import Detections, Detector, UserError
 from runtime.backend import open_model
+from runtime.images import write_image
 from tests.runtime.tiny_model import CLASSES, UNIT_BOXES, expected_scores, save_tiny_model
 
 RGB = (200, 110, 60)  # scores fall from class to class
@@ -86,3 +87,59 @@ def test_a_loaded_model_is_closed_with_the_detector(tmp_path):
         assert len(detector(np.zeros((30, 40, 3), np.uint8))) == 3
     with pytest.raises(RuntimeError, match="closed"):
         model.infer(np.zeros((1, 3, 48, 64), np.float32), np.zeros((1, 48, 64), np.float32))
+
+
+def test_paths(tmp_path):
+    path = tmp_path / "a.png"
+    write_image(path, plain(30, 50))
+    with Detector(save_tiny_model(tmp_path / "m.onnx")) as detector:
+        assert_detects(detector(path), 30, 50)
+        assert_detects(detector(str(path)), 30, 50)
+        for detections in detector([path, plain(30, 50), str(path)]):
+            assert_detects(detections, 30, 50)
+        with pytest.raises(UserError, match="No such file"):
+            detector("none.png")
+
+
+@pytest.mark.parametrize("batch", ["batch", 2])
+def test_stream_of_pictures(tmp_path, batch):
+    sizes = [(20 + n, 50) for n in range(11)]
+    taken = []
+
+    def pictures():
+        for size in sizes:
+            taken.append(size)
+            yield plain(*size)
+
+    with Detector(save_tiny_model(tmp_path / "m.onnx", batch=batch), max_batch=3) as detector:
+        stream = detector.stream(pictures())
+        image, detections = next(stream)
+        assert image.shape[:2] == sizes[0]
+        assert_detects(detections, *sizes[0])
+        for size, (_, detections) in zip(sizes[1:], stream, strict=True):
+            assert_detects(detections, *size)
+
+
+def test_stream_does_not_take_everything_at_once(tmp_path):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield plain(8, 8)
+
+    with Detector(save_tiny_model(tmp_path / "m.onnx")) as detector:
+        stream = detector.stream(endless())
+        for _ in range(5):
+            next(stream)
+        stream.close()
+        assert len(taken) < 20
+
+
+def test_error_in_a_stream_comes_where_its_result_is_due(tmp_path):
+    with Detector(save_tiny_model(tmp_path / "m.onnx")) as detector:
+        stream = detector.stream([plain(8, 8), plain(8, 8), "none.png"])
+        next(stream)
+        next(stream)
+        with pytest.raises(UserError, match="No such file"):
+            next(stream)

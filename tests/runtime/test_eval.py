@@ -11,9 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from runtime.coco_ap import FIGURES
-from runtime.evaluation import read_ahead
 from runtime.files import sha256_of
-from runtime.images import write_image
 from tests.processes import run_on_terminal
 from tests.runtime.coco_files import IDS, RGB, Files
 from tests.runtime.tiny_model import UNIT_BOXES, expected_scores
@@ -259,21 +257,6 @@ def test_unreadable_picture_is_left_out_and_told(files, capsys):
         files, capsys, "error: cannot decode picture", "1 of 3 pictures could not be read", code=2
     )
     assert (row["images"], row["annotations"], row["ap"]) == (2, 6, 1)
-
-
-def test_pictures_are_read_ahead_but_not_all_at_once(tmp_path):
-    taken = []
-
-    def paths():
-        for number in range(9):
-            taken.append(number)
-            yield tmp_path / f"{number}.png"
-
-    write_image(tmp_path / "0.png", np.zeros((4, 5, 3), np.uint8))
-    images = read_ahead(paths(), 3)
-    assert next(images).shape == (4, 5, 3)
-    assert taken == [0, 1, 2, 3]
-    assert [str(error).count(f"{n}.png") for n, error in enumerate(images, 1)] == [1] * 8
 
 
 def test_progress_bar_on_a_terminal(files):
