@@ -78,6 +78,7 @@ HEAVY = (
     "pycocotools",
 )
 COMMANDS = (
+    ["benchmarks.gpu", "--help"],
     ["codetr.training.dataset", "--help"],
     ["codetr.training.train", "--help"],
     ["plugin", "--help"],
