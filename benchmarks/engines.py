@@ -135,7 +135,7 @@ def _of_onnxruntime(like: TensorRTModel, graph: Path) -> dict[str, Contender]:
 
 
 def _versions(model: TensorRTModel) -> dict[str, str]:
-    """Of what was compared."""
+    """Of the libraries that are loaded."""
     found = {"tensorrt": str(model.manifest["recipe"]["backend_version"])}
     for name in ("torch", "onnxruntime"):
         if library := sys.modules.get(name):

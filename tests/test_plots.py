@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from benchmarks.plots import plots
+from benchmarks.stored import ORDER
 from tests.stored_figures import save_throughputs
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +60,16 @@ def test_bars_are_as_long_as_times_of_their_size():
     )
 
 
+def test_every_contender_has_a_bar_of_its_own_colour(tmp_path):
+    times = {"p50": 3.0, "p99": 4.0}
+    size = {"model": "co_dino_r50", "height": 8, "width": 8}
+    rows = [size | {"contender": name, "gpu_ms": times} for name in ORDER]
+    (tmp_path / "co_dino_r50-8x8.json").write_text(json.dumps({"rows": rows}))
+    svg = ElementTree.fromstring(plots(tmp_path)["latency.svg"])
+    _sheet, *rects = svg.iter(f"{SVG}rect")
+    assert len({rect.get("fill") for rect in rects}) == len(ORDER)
+
+
 def test_throughput_has_a_line_for_each_number_of_contexts(drawn):
     svg = drawn["throughput.svg"]
     one, two = lines(svg)
@@ -78,6 +89,8 @@ def test_cost_of_pixels_is_of_one_context(drawn):
     ((first, second),) = lines(svg)
     bottom = 348
     assert (bottom - second[1]) / (bottom - first[1]) == pytest.approx(40 / 8 / 6.25, abs=0.01)
+    # 6.25 ms for 0.37 megapixels are 16.9 for one, and the axis ends at 20.
+    assert (bottom - first[1]) / 300 == pytest.approx(6.25 / (608 * 608 / 1e6) / 20, abs=0.001)
     # 8 times the pixels, on an axis where doubling is always as long.
     ticks = {
         text.text: float(text.get("x"))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.stored import ORDER
 from benchmarks.tables import tables
 from tests.stored_figures import save_throughputs
 
@@ -83,6 +84,16 @@ def test_engines_have_their_time_size_and_accuracy(folder):
         "| engine-fp16 | Swin-L 608x608 | 6.00 (4) | 480 MB | 268 MB | 30 s | 99.1% | 4.2e-03 |",
         "| engine-fp16 | Swin-L 1280x1920 | 24.10 (18) | 480 MB | 268 MB | 30 s | - | - |",
     ]
+
+
+def test_every_contender_has_a_place(tmp_path):
+    engine = {"engine_bytes": 480e6, "activation_bytes": 268e6, "build_s": 29.6}
+    rows = [row(name, 3.0, **(engine if "engine" in name else {})) for name in reversed(ORDER)]
+    (tmp_path / "co_dino_swin_l-608x608.json").write_text(json.dumps({"rows": rows}))
+    times, ratios, engines = tables(tmp_path).split("\n\n")
+    assert [line.split(" | ")[0] for line in times.splitlines()[2:]] == [f"| {n}" for n in ORDER]
+    assert len(ratios.splitlines()) == 2 + len([n for n in ORDER if "engine" not in n])
+    assert engines.splitlines()[-1].startswith("| engine-fp8 | Swin-L 608x608 | 3.00 (3.2) |")
 
 
 def test_throughput_has_a_column_for_each_batch(tmp_path):
