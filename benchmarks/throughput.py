@@ -1,7 +1,7 @@
 """How many pictures a second an engine detects in: by batch, with one context and with two at once.
 
 The kernels alone, as CUDA graphs: batch after batch is queued without waiting for one, in blocks
-of at least a fifth of a second. Blocks of all configurations take turns, so that a change of
+of about a fifth of a second. Blocks of all configurations take turns, so that a change of
 clocks meets all of them. Two contexts are the engine loaded twice, each with its own memory,
 stream and graph. Batches are the powers of two that the engine takes.
 """
