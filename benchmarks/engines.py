@@ -1,4 +1,4 @@
-"""Times engines of one size side by side on this GPU, and beside them PyTorch.
+"""Times engines of one size side by side on this GPU, and beside them PyTorch and ONNX Runtime.
 
 The kernels alone, an engine's as one CUDA graph, between two CUDA events. Contenders take turns,
 run by run, so that a change of clocks meets all of them. ``python -m runtime bench`` tells more
@@ -12,20 +12,23 @@ import contextlib
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from benchmarks.noise import run_noise
+from codetr.errors import UserError as ModelError
 from runtime.benchmark import (
+    describe_contender,
     describe_engine,
     describe_model,
     interleave,
     summarize_times,
     time_kernels,
 )
+from runtime.commands.options import whole_number
+from runtime.errors import UserError
 from runtime.files import atomic_output
 from runtime.gpu_monitor import GpuState, gpu_monitor, summarize_states, watch
 from runtime.tensorrt_backend import TensorRTModel
@@ -36,13 +39,9 @@ PYTORCH = ("pytorch-fp32", "pytorch-fp16", "torch-compile-fp16")
 
 
 def load(path: Path) -> TensorRTModel:
-    """An engine that has run once, on a picture of noise without padding."""
+    """An engine that has run once."""
     model = TensorRTModel(path)
-    spec = model.spec
-    batch = spec.batch or 1
-    rng = np.random.default_rng(0)
-    pixels = rng.standard_normal((batch, 3, spec.height, spec.width), np.float32)
-    model.infer(pixels, np.zeros((batch, spec.height, spec.width), np.float32))
+    run_noise(model, model.spec.batch or 1)
     return model
 
 
@@ -52,10 +51,32 @@ def name_of(model: TensorRTModel) -> str:
     return f"{kind}-{model.spec.metadata.precision}"
 
 
-def main() -> None:
-    """Time all contenders, print a line for each, write the JSON."""
-    args = parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Time all contenders, print a line for each, write the JSON; 2 on a user's mistake."""
+    command_line = parser()
+    try:
+        args = command_line.parse_args(argv)
+        with atomic_output(args.json) as temporary:
+            report = {"command": f"{command_line.prog} {shlex.join(sys.argv[1:])}", **compare(args)}
+            temporary.write_text(json.dumps(report, indent=1) + "\n")
+    except (UserError, ModelError) as error:
+        print(f"{command_line.prog}: error: {error}", file=sys.stderr)
+        return 2
+    for row in report["rows"]:
+        print(f"{row['contender']:20} {row['gpu_ms']}")
+    for name, reason in report["skipped"].items():
+        print(f"{name:20} left out: {reason}")
+    return 0
+
+
+def compare(args: argparse.Namespace) -> dict[str, Any]:
+    """Time all contenders; the machine and a row for each.
+
+    Raises:
+        UserError: an engine cannot be loaded.
+    """
     states: list[GpuState] = []
+    skipped = {}
     with contextlib.ExitStack() as stack:
         models = [stack.enter_context(load(path)) for path in args.engines]
         contenders = {name_of(model): _of_engine(model) for model in models}
@@ -63,6 +84,11 @@ def main() -> None:
             contenders |= {
                 name: _of_pytorch(name, models[0], args.weights) for name in args.pytorch
             }
+        if args.onnxruntime is not None:
+            try:
+                contenders |= _of_onnxruntime(models[0], args.onnxruntime)
+            except UserError as error:  # the others can do without it
+                skipped["onnxruntime"] = str(error)
         monitor = stack.enter_context(gpu_monitor())
         every = max(1, args.iterations // SAMPLES)
         rounds = range(WARM_UP + args.iterations)
@@ -74,12 +100,7 @@ def main() -> None:
         {**contenders[name].row, "contender": name, "gpu_ms": summarize_times(of_one)}
         for name, of_one in times.items()
     ]
-    command = f"python -m benchmarks.engines {shlex.join(sys.argv[1:])}"
-    report = {"machine": machine, "command": command, "runs": args.iterations, "rows": rows}
-    for row in rows:
-        print(f"{row['contender']:20} {row['gpu_ms']}")
-    with atomic_output(args.json) as temporary:
-        temporary.write_text(json.dumps(report, indent=1) + "\n")
+    return {"machine": machine, "runs": args.iterations, "skipped": skipped, "rows": rows}
 
 
 class Contender(NamedTuple):
@@ -101,16 +122,24 @@ def _of_pytorch(name: str, like: TensorRTModel, weights: Path) -> Contender:
 
     print(f"preparing {name}", flush=True)
     spec = like.spec
-    row = {"model": spec.metadata.preset, "height": spec.height, "width": spec.width, "batch": 1}
     run = pytorch.load(name, spec.metadata.preset, weights, (spec.height, spec.width))
-    return Contender(row, run)
+    return Contender(describe_contender(like, 1) | {"sampling": pytorch.sampling()}, run)
+
+
+def _of_onnxruntime(like: TensorRTModel, graph: Path) -> dict[str, Contender]:
+    from benchmarks import onnxruntime_cuda
+
+    print("preparing ONNX Runtime", flush=True)
+    name, run = onnxruntime_cuda.load(graph)
+    return {name: Contender(describe_contender(like, 1), run)}
 
 
 def _versions(model: TensorRTModel) -> dict[str, str]:
-    """Of what was compared."""
+    """Of the libraries that are loaded."""
     found = {"tensorrt": str(model.manifest["recipe"]["backend_version"])}
-    if torch := sys.modules.get("torch"):
-        found["torch"] = torch.__version__
+    for name in ("torch", "onnxruntime"):
+        if library := sys.modules.get(name):
+            found[name] = library.__version__
     return found
 
 
@@ -128,10 +157,16 @@ def parser() -> argparse.ArgumentParser:
     add("engines", type=Path, nargs="+", help="engines of one preset and size")
     add("--weights", type=Path, help="the preset's checkpoint: times PyTorch too")
     add("--pytorch", nargs="*", default=list(PYTORCH), choices=PYTORCH, help="which of it")
-    add("--iterations", type=int, default=200, help="runs that count (default: %(default)s)")
+    add("--onnxruntime", type=Path, metavar="GRAPH", help="their .ref.onnx: times ONNX Runtime too")
+    add(
+        "--iterations",
+        type=whole_number("--iterations", 1),
+        default=200,
+        help="runs that count (default: %(default)s)",
+    )
     add("--json", type=Path, required=True, help="where the figures go")
     return result
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

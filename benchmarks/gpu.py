@@ -1,19 +1,23 @@
 """Everything that only a GPU can show, in one go: tests, sanitizer, engines, figures.
 
 Needs a GPU, TensorRT, PyTorch and a C++ compiler. Weights are synthetic: times do not depend on
-them, and how well engines agree with the reference graph is said for these weights only.
+them, and how well engines agree with the reference graph is said for these weights only. Engines
+are built with the timing cache in --work: one that is kept makes the next builds short.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "codetr" / "trained" / "co_dino_digits" / "weights.safetensors"
@@ -27,12 +31,20 @@ class Case(NamedTuple):
     width: int
     precision: str
     plain: bool = False
-    """Build the reference graph too, to see what the plugin buys."""
+    """Build the reference graph too, to see what the plugin buys, and run it in ONNX Runtime."""
+    batch: str = "1"
+    """Pictures at a time; "1,4,8": from 1 to 8, mostly 4."""
 
     @property
     def name(self) -> str:
         """Of its files."""
-        return f"{self.preset}-{self.height}x{self.width}-{self.precision}"
+        batch = "" if self.batch == "1" else f"-batch{self.batch.replace(',', '-')}"
+        return f"{self.preset}-{self.height}x{self.width}-{self.precision}{batch}"
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether its engine takes several batches."""
+        return "," in self.batch
 
     @property
     def size(self) -> tuple[str, int, int]:
@@ -48,14 +60,31 @@ CASES = (
     Case("co_dino_swin_l", 1280, 1920, "fp16"),
     Case("co_dino_r50", 768, 1152, "fp16"),
 )
+"""Compared with each other and with PyTorch, those of each size in one run."""
+BATCHED = (
+    Case("co_dino_swin_l", 608, 608, "fp16", batch="1,4,8"),
+    Case("co_dino_swin_l", 768, 1152, "fp16", batch="1,4,8"),
+    Case("co_dino_swin_l", 1280, 1920, "fp16", batch="1,4,8"),
+    Case("co_dino_swin_l", 608, 608, "fp16", batch="8"),
+)
+"""For the throughput, beside the fp16 engines of ``CASES``."""
+LIMIT = 400
+"""Seconds that a command may take, unless more are stated."""
 
 
 class Campaign:
     """Runs the steps; each leaves what it found in a file of its own."""
 
-    def __init__(self, work: Path, results: Path) -> None:
-        """Make the two folders: ``work`` for engines, ``results`` for what is kept."""
+    def __init__(self, work: Path, results: Path, patterns: Sequence[str]) -> None:
+        """Make the two folders: ``work`` for engines, ``results`` for what is kept.
+
+        Only cases whose name one of the patterns fits take part.
+        """
         self.work, self.results = work, results
+        self.cases, self.batched = (
+            [case for case in cases if any(fnmatch(case.name, p) for p in patterns)]
+            for cases in (CASES, BATCHED)
+        )
         self.failed: list[str] = []
         for folder in (work, results):
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,8 +97,9 @@ class Campaign:
         """All tests that need a GPU; a skipped one is a failed one."""
         # A file's engines are built once, by the worker that has the file.
         parallel = ("-n", "4", "--dist", "loadfile")
-        self.run("tests", "pytest", "-m", "gpu and not alone", *parallel, "--tb=short", "tests")
-        self.run("tests alone", "pytest", "-m", "alone", "--tb=short", "tests")
+        marked = ("pytest", "--tb=short", "tests", "-m")
+        self.run("tests", *marked, "gpu and not alone", *parallel, limit=3600)
+        self.run("tests alone", *marked, "alone", limit=3600)
 
     def sanitizer(self) -> None:
         """The kernels under each tool of compute-sanitizer."""
@@ -84,43 +114,55 @@ class Campaign:
                 tests += " and agrees"
                 command += ["--check-api-memory-access", "no"]
             command += [sys.executable, "-m", "pytest", "-q", "tests/plugin/test_kernel_gpu.py"]
-            self.execute(tool, [*command, "-k", tests])
+            self.execute(tool, [*command, "-k", tests], limit=3600)
 
     def kernel(self) -> None:
         """The sampling kernel beside PyTorch's."""
         self.run("kernel", "benchmarks.ms_deform_attn", "-o", self.results / "ms-deform-attn.json")
 
     def export(self) -> None:
-        """All ONNX files at once, and one in float32 for each size to compare with."""
-        for preset in {case.preset for case in CASES}:
-            self.run(
-                f"weights {preset}", "tests.synthetic_checkpoint", preset, self.weights(preset)
-            )
-        cases = {*CASES, *(case._replace(precision="fp32", plain=False) for case in CASES)}
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            list(pool.map(self._export, sorted(cases)))
+        """All ONNX files at once."""
+        self._export_all({*self.cases, *self.batched})
 
     def build(self) -> None:
         """All engines, one after the other: their kernels are timed meanwhile."""
-        for case in CASES:
+        for case in (*self.cases, *self.batched):
+            batch = ("--batch", case.batch) if case.is_dynamic else ()
             for onnx in self._onnx_files(case):
                 options = ("--backend", "tensorrt", "--timing-cache", self.work / "timing.cache")
                 engine = onnx.with_suffix(".engine")
-                self.run(f"build {onnx.stem}", "trt_build", onnx, "-o", engine, *options)
+                self.run(f"build {onnx.stem}", "trt_build", onnx, "-o", engine, *options, *batch)
 
     def compare(self) -> None:
-        """The engines of each size beside each other and PyTorch."""
-        for preset, height, width in dict.fromkeys(case.size for case in CASES):
-            cases = [case for case in CASES if case.size == (preset, height, width)]
+        """The engines of each size beside each other, PyTorch and ONNX Runtime."""
+        for preset, height, width in dict.fromkeys(case.size for case in self.cases):
+            cases = [case for case in self.cases if case.size == (preset, height, width)]
             engines = [p.with_suffix(".engine") for case in cases for p in self._onnx_files(case)]
             engines = [engine for engine in engines if engine.exists()]  # a build may have failed
             name = f"{preset}-{height}x{width}"
-            options = ("--weights", self.weights(preset), "--json", self.results / f"{name}.json")
-            self.run(f"compare {name}", "benchmarks.engines", *engines, *options)
+            result = self.results / f"{name}.json"
+            others: list[str | Path] = ["--weights", self.weights(preset)]
+            for case in cases:
+                if case.plain:
+                    others += ["--onnxruntime", self.path(case, ".ref.onnx")]
+            options = ("--iterations", "100", "--json", result)
+            self.run(f"compare {name}", "benchmarks.engines", *engines, *others, *options)
+
+    def throughput(self) -> None:
+        """Pictures per second by batch, with one context and with two."""
+        for case in (*(case for case in self.cases if case.precision == "fp16"), *self.batched):
+            result = self.results / f"throughput-{case.name}.json"
+            engine = self.path(case, ".engine")
+            self.run(f"throughput {case.name}", "benchmarks.throughput", engine, "--json", result)
+
+    def report(self) -> None:
+        """README's tables, in the log of the same name, and its plots."""
+        self.run("tables", "benchmarks.tables", self.results)
+        self.run("plots", "benchmarks.plots", self.results)
 
     def profile(self) -> None:
         """Where each engine's time goes, layer by layer, and what it takes from end to end."""
-        for case in CASES:
+        for case in self.cases:
             figures = ("--json", self.results / f"bench-{case.name}.json")
             plot = ("--profile", self.results / f"profile-{case.name}.svg")
             engine = self.path(case, ".engine")
@@ -128,8 +170,11 @@ class Campaign:
 
     def verify(self) -> None:
         """Each engine against the float32 reference graph of its size."""
-        for case in CASES:
-            reference = self.path(case._replace(precision="fp32"), ".ref.onnx")
+        references = {case: case._replace(precision="fp32", plain=False) for case in self.cases}
+        missing = {r for r in references.values() if not self.path(r, ".ref.onnx").exists()}
+        self._export_all(missing)
+        for case in self.cases:
+            reference = self.path(references[case], ".ref.onnx")
             for onnx in self._onnx_files(case):
                 options: tuple[str | Path, ...] = (
                     "--reference",
@@ -151,7 +196,8 @@ class Campaign:
         """AP of the trained detector in all precisions."""
         backends = ("--backends", "pytorch", "onnxruntime", "tensorrt")
         folders = ("--work", self.work / "accuracy", "--results", self.results / "digits")
-        self.run("accuracy", "benchmarks.accuracy", "--weights", DIGITS, *folders, *backends)
+        command = ("benchmarks.accuracy", "--weights", DIGITS, *folders, *backends)
+        self.run("accuracy", *command, limit=3600)
 
     def weights(self, preset: str) -> Path:
         """Synthetic weights of a preset."""
@@ -161,30 +207,40 @@ class Campaign:
         """A file of a case."""
         return self.work / f"{case.name}{suffix}"
 
-    def run(self, title: str, module: str, *arguments: str | Path) -> None:
+    def run(self, title: str, module: str, *arguments: str | Path, limit: int = LIMIT) -> None:
         """Run a module of Python."""
-        self.execute(title, [sys.executable, "-m", module, *arguments])
+        self.execute(title, [sys.executable, "-m", module, *arguments], limit=limit)
 
-    def execute(self, title: str, command: Sequence[str | Path]) -> None:
-        """Run a command; its output goes to a file, its last line and time are shown."""
+    def execute(self, title: str, command: Sequence[str | Path], *, limit: int = LIMIT) -> None:
+        """Run a command; its output goes to a file, its last line and time are shown.
+
+        Args:
+            title: of the file, and for people.
+            command: what to run.
+            limit: seconds after which it is killed, which counts as a failure.
+        """
         started = time.monotonic()
         log = self.results / f"{title.replace(' ', '-')}.log"
         with log.open("w") as file:
-            done = subprocess.run(
-                list(map(str, command)),
-                cwd=ROOT,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=False,
-            )
-        if done.returncode != 0:
+            code = _run(list(map(str, command)), file, limit)
+        if code != 0:
             self.failed.append(title)
+        end = "killed" if code is None else f"exit {code}"
         lines = log.read_text(errors="replace").strip().splitlines() or [""]
         seconds = time.monotonic() - started
-        print(f"[{seconds:5.0f} s] {title}: exit {done.returncode}: {lines[-1]}", flush=True)
+        print(f"[{seconds:4.0f} of {limit} s] {title}: {end}: {lines[-1]}", flush=True)
+
+    def _export_all(self, cases: Collection[Case]) -> None:
+        for preset in {case.preset for case in cases}:
+            if not self.weights(preset).exists():
+                command = ("tests.synthetic_checkpoint", preset, self.weights(preset))
+                self.run(f"weights {preset}", *command)
+        with ThreadPoolExecutor(max_workers=12) as pool:  # 4 to 7 GB each
+            list(pool.map(self._export, sorted(cases)))
 
     def _export(self, case: Case) -> None:
-        size = ("--height", str(case.height), "--width", str(case.width))
+        batch = "dynamic" if case.is_dynamic else case.batch
+        size = ("--height", str(case.height), "--width", str(case.width), "--batch", batch)
         model = ("--preset", case.preset, "--precision", case.precision)
         files = ("--weights", self.weights(case.preset), "-o", self.path(case, ".onnx"))
         self.run(f"export {case.name}", "onnx_export", *model, *size, *files)
@@ -195,19 +251,39 @@ class Campaign:
             yield self.path(case, ".ref.onnx")
 
 
+def _run(command: list[str], output: TextIO, limit: float) -> int | None:
+    """The exit code; None if the time was up, and the command with all that it started killed."""
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+    ) as process:
+        try:
+            return process.wait(limit)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            if process.poll() is None:  # Ctrl-C too does not reach another session
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 STEPS = (
-    *("plugin", "kernel", "export", "build", "compare", "profile", "verify", "golden"),
-    *("accuracy", "tests", "sanitizer"),
+    *("plugin", "kernel", "export", "build", "compare", "throughput", "report", "profile"),
+    *("verify", "golden", "accuracy", "tests", "sanitizer"),
 )
 
 
-def main() -> int:
+_EPILOG = """\
+examples:
+  REQUIRE_GPU=1 python -m benchmarks.gpu --work /tmp/engines --results benchmarks/results/h200
+  python -m benchmarks.gpu plugin export build compare throughput report \\
+      --cases '*swin_l-608x608-fp*' --work /tmp/engines --results /tmp/results"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the steps that were asked for; 0 if nothing failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
         description=__doc__,
-        epilog="example: REQUIRE_GPU=1 python -m benchmarks.gpu --work /tmp/engines "
-        "--results benchmarks/results/h200",
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -215,8 +291,12 @@ def main() -> int:
     add("steps", nargs="*", choices=[*STEPS, []], metavar="STEP", help=f"of {', '.join(STEPS)}")
     add("--work", type=Path, required=True, help="folder for ONNX files and engines (20 GB)")
     add("--results", type=Path, required=True, help="folder for JSON files and logs")
-    args = parser.parse_args()
-    campaign = Campaign(args.work.resolve(), args.results.resolve())
+    add("--cases", nargs="+", default=["*"], metavar="PATTERN", help="only cases of these names")
+    args = parser.parse_args(argv)
+    campaign = Campaign(args.work.resolve(), args.results.resolve(), args.cases)
+    if not campaign.cases and not campaign.batched:
+        names = ", ".join(case.name for case in (*CASES, *BATCHED))
+        parser.error(f"--cases {' '.join(args.cases)} fits none of {names}")
     for step in args.steps or STEPS:
         getattr(campaign, step)()
     print("failed: " + ", ".join(campaign.failed) if campaign.failed else "nothing failed")

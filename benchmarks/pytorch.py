@@ -1,7 +1,8 @@
 """The model in PyTorch, as contenders of its engines.
 
 PyTorch runs the modules of ``codetr`` as they are. Deformable attention is our CUDA kernel there
-too: what PyTorch has of its own, grid_sample, takes 27 ms for one encoder call at 1280 x 1920.
+too, if it was compiled: what PyTorch has of its own, grid_sample, takes 27 ms for one encoder call
+at 1280 x 1920.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ CONTENDERS: dict[str, tuple[Precision, bool]] = {
 """Name: precision, and whether torch.compile compiles it."""
 
 
+def sampling() -> str:
+    """By what deformable attention samples here, for people."""
+    return "our kernel" if KERNEL.is_file() else "grid_sample"
+
+
 def load(name: str, preset: str, weights: Path, size: tuple[int, int]) -> Callable[[], float]:
     """Make a contender ready.
 
@@ -44,7 +50,8 @@ def load(name: str, preset: str, weights: Path, size: tuple[int, int]) -> Callab
     precision, compiled = CONTENDERS[name]
     # As engines of ours: float32 where float32 was asked for.
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    _use_kernel()
+    if KERNEL.is_file():
+        _use_kernel()
     model, _ = build_model(preset, read_checkpoint(weights))
     typed: Any = TypedModel(model, precision).eval().cuda()
     run = torch.compile(typed) if compiled else typed

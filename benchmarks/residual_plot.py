@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from runtime.svg import document
+
 LEFT, TOP, STEP, HEIGHT, NAMES = 64, 56, 22, 320, 190
 DECADES = (-1, 5)
 """Powers of ten at the bottom and at the top."""
@@ -33,12 +35,8 @@ def plot(report: dict[str, Any]) -> str:
             if what in block
         ]
     title = f"{report['model']}, largest |x| in {report['pictures']} pictures, float32"
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{max(LEFT + width + 24, 560)}" '
-        f'height="{TOP + HEIGHT + NAMES}" font-family="sans-serif" font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/><text x="{LEFT}" y="20">{title}</text>'
-        f"{''.join(parts)}</svg>\n"
-    )
+    parts.insert(0, f'<text x="{LEFT}" y="20">{title}</text>')
+    return document(max(LEFT + width + 24, 560), TOP + HEIGHT + NAMES, parts)
 
 
 def _axes(width: int, largest_half: float) -> Iterator[str]:

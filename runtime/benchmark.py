@@ -130,15 +130,20 @@ def interleave(
 
 def time_kernels(engine: Engine) -> float:
     """Milliseconds that the GPU takes for the kernels of one run, without copies."""
+    return time_stream(engine.stream, engine.compute)
+
+
+def time_stream(stream: Any, enqueue: Callable[[], None]) -> float:
+    """Milliseconds of GPU time from the first to the last of what is enqueued; waits for it."""
     from cuda.bindings import runtime as cudart
 
     from runtime.cuda import check
 
     start, stop = (check(cudart.cudaEventCreate()) for _ in range(2))
-    check(cudart.cudaEventRecord(start, engine.stream))
-    engine.compute()
-    check(cudart.cudaEventRecord(stop, engine.stream))
-    engine.synchronize()
+    check(cudart.cudaEventRecord(start, stream))
+    enqueue()
+    check(cudart.cudaEventRecord(stop, stream))
+    check(cudart.cudaEventSynchronize(stop))
     milliseconds: float = check(cudart.cudaEventElapsedTime(start, stop))
     for event in (start, stop):
         check(cudart.cudaEventDestroy(event))

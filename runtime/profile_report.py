@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from runtime.profile import KINDS, LayerProfile, Peaks, Profile
+from runtime.svg import document
 
 SLOWEST = 10
 """Layers that are named one by one."""
@@ -36,11 +37,7 @@ def plot(profile: Profile, title: str) -> str:
     body = [f'<text x="12" y="22" font-size="15">{title}</text>', *_legend()]
     for row, (part, members) in enumerate(parts.items()):
         body += _bar(part, members, _TOP + row * _ROW, _WIDTH / longest)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDTH + 90}" '
-        f'height="{_TOP + _ROW * len(parts) + 10}" font-family="sans-serif" font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/>{"".join(body)}</svg>\n'
-    )
+    return document(_LEFT + _WIDTH + 90, _TOP + _ROW * len(parts) + 10, body)
 
 
 def _bar(part: str, layers: Sequence[LayerProfile], y: int, scale: float) -> Iterator[str]:

@@ -82,6 +82,7 @@ HEAVY = (
     "av",
 )
 COMMANDS = (
+    ["benchmarks.gpu", "--help"],
     ["codetr.training.dataset", "--help"],
     ["codetr.training.train", "--help"],
     ["plugin", "--help"],

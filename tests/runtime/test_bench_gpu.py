@@ -1,4 +1,4 @@
-"""``python -m runtime bench`` and ``benchmarks.engines`` with an engine. Needs a GPU."""
+"""``python -m runtime bench`` and the benchmarks of engines. Needs a GPU."""
 
 from __future__ import annotations
 
@@ -129,3 +129,42 @@ def test_script_of_the_published_figures(small_engine, tmp_path):
     assert row.keys() >= {"contender", "model", "height", "width", "batch", "engine_bytes"}
     assert result["runs"] == 20
     assert result["machine"]["samples"] > 5
+
+
+def test_all_contenders_run_side_by_side(small_engine, exported, tmp_path):
+    files = exported(
+        "co_dino_r50_small", height=128, width=192, precision="fp16", stable=True, batch="dynamic"
+    )
+    out = tmp_path / "engines.json"
+    others = ("--weights", files.weights, "--pytorch", "pytorch-fp16")
+    others += ("--onnxruntime", files.reference)
+    run("benchmarks.engines", small_engine, *others, "--iterations", 5, "--json", out)
+    result = json.loads(out.read_text())
+    rows = {row["contender"]: row for row in result["rows"]}
+    assert rows.keys() >= {"engine-fp16", "pytorch-fp16"}
+    assert rows["pytorch-fp16"]["sampling"] in {"our kernel", "grid_sample"}
+    # Where there is no ONNX Runtime for the GPU, it says so.
+    assert ("onnxruntime-fp16" in rows) != bool(result["skipped"].get("onnxruntime"))
+    for row in rows.values():
+        assert 0.05 < row["gpu_ms"]["min"] <= row["gpu_ms"]["p50"]
+
+
+def test_throughput(small_engine, tmp_path):
+    out = tmp_path / "throughput.json"
+    run("benchmarks.throughput", small_engine, "--json", out)
+    result = json.loads(out.read_text())
+    rows = {(row["contexts"], row["batch"]): row for row in result["rows"]}
+    assert list(rows) == [(contexts, batch) for contexts in (1, 2) for batch in (1, 2, 4, 8)]
+    assert result["machine"]["tensorrt"] and result["machine"]["samples"] == 7
+    for (contexts, batch), row in rows.items():
+        assert row["built_for"] == [1, 8]
+        pictures = contexts * batch
+        assert row["pictures_per_s"] == pytest.approx(
+            1000 * pictures / row["round_ms"]["p50"], rel=1e-3
+        )
+        assert row["engine_bytes"] == small_engine.stat().st_size
+    # Eight pictures at a time are more a second than one at a time, even on a busy GPU.
+    assert rows[1, 8]["pictures_per_s"] > rows[1, 1]["pictures_per_s"]
+    one, two = rows[1, 1]["process_bytes"], rows[2, 1]["process_bytes"]
+    if one is not None and two is not None:  # not told where others use the GPU from a container
+        assert two - one > rows[1, 1]["activation_bytes"]
