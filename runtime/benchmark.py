@@ -221,6 +221,7 @@ def describe_engine(model: TensorRTModel) -> dict[str, Any]:
         "engine_bytes": manifest["engine"]["bytes"],
         "activation_bytes": memory["activations"],
         "io_bytes": memory["inputs and outputs"],
+        "staging_bytes": memory.get("staging", 0),
         "build_s": manifest["build"]["seconds"],
     }
 

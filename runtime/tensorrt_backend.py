@@ -81,6 +81,10 @@ class TensorRTModel(Closing):
         """False where NVRTC could not compile the kernel."""
         return self._preprocessor is not None
 
+    def close(self) -> None:
+        """Free the engine and its memory."""
+        self.engine.close()
+
     def _read_spec(self, path: Path) -> ModelSpec:
         try:
             metadata = ModelMetadata.from_json(json.dumps(self.manifest.get("model")))
@@ -100,10 +104,6 @@ class TensorRTModel(Closing):
         # uint8 where the input is float32; larger pictures make it grow.
         self.engine.reserve(prod(self.engine.largest("batch_inputs")))
         return preprocessor
-
-    def close(self) -> None:
-        """Free the engine and its memory."""
-        self.engine.close()
 
 
 def _import(library: Library, engine: Path) -> ModuleType:

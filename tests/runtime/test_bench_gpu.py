@@ -53,6 +53,7 @@ def test_row(small_engine, measured):
     assert row["engine_bytes"] == small_engine.stat().st_size
     assert row["activation_bytes"] > 0
     assert row["io_bytes"] > 8 * 3 * 128 * 192 * 4
+    assert row["staging_bytes"] == 2 * 8 * 3 * 128 * 192
     manifest = json.loads(manifest_path(small_engine).read_text())
     assert row["build_s"] == manifest["build"]["seconds"]
 
