@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from codetr.checkpoint import build_model, read_checkpoint
 from codetr.presets import PIXEL_MEAN, PIXEL_STD
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs
+from runtime.images import Image
+from runtime.preprocess import prepare_batch
 
 
 class PyTorchModel:
@@ -58,6 +61,11 @@ class PyTorchModel:
         with torch.inference_mode():
             outputs = self.module(*(torch.from_numpy(array).to(self._device) for array in arrays))
         return RawOutputs(*(output.cpu().numpy() for output in outputs))
+
+    def infer_images(self, images: Sequence[Image]) -> RawOutputs:
+        """Run pictures; see ``runtime.backend.Model``."""
+        batch = prepare_batch(images, self.spec)
+        return self.infer(batch.batch_inputs, batch.img_masks)
 
     def close(self) -> None:
         """Nothing to give back: memory goes with the object."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -137,6 +137,19 @@ class Model(Protocol):
         Args:
             batch_inputs: (B, 3, H, W), normalised RGB; B is ``spec.batch`` if that is fixed.
             img_masks: (B, H, W), 0 picture, 1 padding; not used if ``spec.has_mask`` is false.
+        """
+
+    def infer_images(self, images: Sequence[NDArray[np.uint8]]) -> RawOutputs:
+        """Preprocess pictures and run the model on them.
+
+        Args:
+            images: uint8 RGB (h, w, 3) of any sizes; at most ``spec.batch`` of them.
+
+        Returns:
+            A row for each picture, and for whatever fills up a larger fixed batch.
+
+        Raises:
+            UserError: a picture is not such an array, or there are too many.
         """
 
     def close(self) -> None:

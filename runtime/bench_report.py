@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from runtime.benchmark import PARTS, Measurement
+from runtime.benchmark import Measurement
 
 _COLUMNS = ("p50", "p90", "p99", "min", "max", "mean")
 _BARS = " ▁▂▃▄▅▆▇█"
@@ -66,10 +66,19 @@ def _table(measurement: Measurement) -> Table:
         if row["cuda_graph"]:
             _add(table, "GPU, CUDA graph", row["gpu_ms"], row["batch"])
         _add(table, "GPU, no graph", row["gpu_ms_no_cuda_graph"], row["batch"])
-    _add(table, "end to end", row["end_to_end_ms"], row["batch"])
-    for part in PARTS:
-        _add(table, f"  {part}", row["parts_ms"][part])
+    _add_end_to_end(table, "end to end", row)
+    if "cpu_preprocessing_end_to_end_ms" in row:
+        _add_end_to_end(table, "CPU preprocessing", row, "cpu_preprocessing_")
     return table
+
+
+def _add_end_to_end(table: Table, name: str, row: dict[str, Any], way: str = "") -> None:
+    """Pictures preprocessed in one way: the whole, then its parts."""
+    _add(table, name, row[f"{way}end_to_end_ms"], row["batch"])
+    parts = row[f"{way}parts_ms"]
+    for part, times in parts.items():
+        included = part == "infer" and "preprocess" not in parts
+        _add(table, f"  {'preprocess, infer' if included else part}", times)
 
 
 def _add(table: Table, name: str, times: dict[str, float], batch: int | None = None) -> None:

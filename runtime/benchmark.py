@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from runtime.backend import Model
 from runtime.detector import Detector
 from runtime.images import Image
 from runtime.machine import describe_cpu
-from runtime.preprocess import prepare_batch
+from runtime.preprocess import place, prepare_batch
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from runtime.tensorrt_backend import TensorRTModel
 
 K = TypeVar("K")
+V = TypeVar("V")
 Track = Callable[[Sequence[int], str], Iterable[int]]
 """Passes a sequence on, with a progress bar of that name."""
 
 PARTS = ("preprocess", "infer", "postprocess")
-"""Of a detection, in their order."""
+"""Of a detection, in their order; where the GPU preprocesses, ``infer`` includes it."""
 _SAMPLES = 10
 
 
@@ -107,24 +109,24 @@ def summarize_times(milliseconds: Sequence[float]) -> dict[str, float]:
 
 
 def interleave(
-    runs: Mapping[K, Callable[[], float]], rounds: Iterable[object], *, warm_up: int
-) -> dict[K, list[float]]:
+    runs: Mapping[K, Callable[[], V]], rounds: Iterable[object], *, warm_up: int
+) -> dict[K, list[V]]:
     """Time several contenders in turns, so that a change of clocks meets all of them.
 
     Args:
-        runs: each runs its contender once and returns the milliseconds.
+        runs: each runs its contender once and returns its time or times.
         rounds: one element for each time that all of them run.
         warm_up: how many of the first rounds do not count.
 
     Returns:
-        The times of each contender.
+        What each contender returned.
     """
-    times: dict[K, list[float]] = {key: [] for key in runs}
+    times: dict[K, list[V]] = {key: [] for key in runs}
     for index, _ in enumerate(rounds):
         for key, run in runs.items():
-            milliseconds = run()
+            of_one = run()
             if index >= warm_up:
-                times[key].append(milliseconds)
+                times[key].append(of_one)
     return times
 
 
@@ -151,16 +153,35 @@ def time_stream(stream: Any, enqueue: Callable[[], None]) -> float:
 
 
 def detect_in_parts(detector: Detector, images: Sequence[Image]) -> dict[str, float]:
-    """Detect in one batch as ``Detector`` does; milliseconds of wall time of each of ``PARTS``."""
+    """Detect in one batch as ``Detector`` does; milliseconds of wall time of each part.
+
+    The parts are ``PARTS``; without ``preprocess`` where the GPU does that.
+    """
+    if not preprocesses_on_gpu(detector.model):
+        return detect_in_parts_on_cpu(detector, images)
+    start = time.perf_counter()
+    outputs = detector.model.infer_images(images)
+    inferred = time.perf_counter()
+    detector.postprocess(outputs, [place(image, detector.model.spec).scale for image in images])
+    return _milliseconds(PARTS[1:], start, inferred, time.perf_counter())
+
+
+def detect_in_parts_on_cpu(detector: Detector, images: Sequence[Image]) -> dict[str, float]:
+    """The same, preprocessed on the CPU: milliseconds of each of ``PARTS``."""
     model = detector.model
-    moments = [time.perf_counter()]
+    start = time.perf_counter()
     batch = prepare_batch(images, model.spec)
-    moments.append(time.perf_counter())
+    prepared = time.perf_counter()
     outputs = model.infer(batch.batch_inputs, batch.img_masks)
-    moments.append(time.perf_counter())
+    inferred = time.perf_counter()
     detector.postprocess(outputs, batch.scales)
-    moments.append(time.perf_counter())
-    return dict(zip(PARTS, (1000 * np.diff(moments)).tolist(), strict=True))
+    return _milliseconds(PARTS, start, prepared, inferred, time.perf_counter())
+
+
+def preprocesses_on_gpu(model: Model) -> bool:
+    """Whether pictures reach the GPU as they were decoded."""
+    engine_model = tensorrt_model(model)
+    return engine_model is not None and engine_model.preprocesses_on_gpu
 
 
 def noise_image(height: int, width: int) -> Image:
@@ -205,6 +226,7 @@ def describe_engine(model: TensorRTModel) -> dict[str, Any]:
         "engine_bytes": manifest["engine"]["bytes"],
         "activation_bytes": memory["activations"],
         "io_bytes": memory["inputs and outputs"],
+        "staging_bytes": memory.get("staging", 0),
         "build_s": manifest["build"]["seconds"],
     }
 
@@ -229,8 +251,18 @@ def _time_both_ways(
 def _end_to_end(
     detector: Detector, images: Sequence[Image], rounds: Iterable[object], warm_up: int
 ) -> dict[str, Any]:
-    times = [detect_in_parts(detector, images) for _ in rounds][warm_up:]
-    return {
-        "end_to_end_ms": summarize_times([sum(parts.values()) for parts in times]),
-        "parts_ms": {part: summarize_times([parts[part] for parts in times]) for part in PARTS},
-    }
+    """The part of a row about pictures; where the GPU preprocesses, the CPU does too, in turns."""
+    runs = {"": partial(detect_in_parts, detector, images)}
+    if preprocesses_on_gpu(detector.model):
+        runs["cpu_preprocessing_"] = partial(detect_in_parts_on_cpu, detector, images)
+    row: dict[str, Any] = {}
+    for name, times in interleave(runs, rounds, warm_up=warm_up).items():
+        totals = [sum(parts.values()) for parts in times]
+        parts = {part: summarize_times([parts[part] for parts in times]) for part in times[0]}
+        row |= {f"{name}end_to_end_ms": summarize_times(totals), f"{name}parts_ms": parts}
+    return row
+
+
+def _milliseconds(names: Sequence[str], *moments: float) -> dict[str, float]:
+    """Of each named span between two moments, which are in seconds."""
+    return dict(zip(names, (1000 * np.diff(moments)).tolist(), strict=True))

@@ -10,6 +10,7 @@ import numpy as np
 from cuda.bindings import runtime as cudart
 from numpy.typing import DTypeLike, NDArray
 
+from runtime.closing import Closing
 from runtime.errors import UserError
 
 
@@ -131,39 +132,74 @@ def context_is_lost() -> bool:
     return bool(error != cudart.cudaError_t.cudaSuccess)
 
 
-class Buffer:
-    """Device memory of one tensor, and page-locked host memory that it is copied from or to."""
+def new_stream(stack: contextlib.ExitStack) -> Any:
+    """A stream that does not wait for the legacy default one; ``stack`` destroys it."""
+    stream = check(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
+    stack.callback(lambda: check(cudart.cudaStreamDestroy(stream)))
+    return stream
+
+
+def new_event(stack: contextlib.ExitStack) -> Any:
+    """An event that takes no time; ``stack`` destroys it."""
+    event = check(cudart.cudaEventCreateWithFlags(cudart.cudaEventDisableTiming))
+    stack.callback(lambda: check(cudart.cudaEventDestroy(event)))
+    return event
+
+
+class DeviceMemory(Closing):
+    """Memory on the GPU."""
 
     def __init__(self, nbytes: int) -> None:
-        """Allocate both.
+        """Allocate it.
 
         Raises:
-            CudaError: out of memory, for one; nothing stays allocated.
+            OutOfMemoryError: the GPU has none left.
         """
-        with contextlib.ExitStack() as stack:
-            self.device: int = check(cudart.cudaMalloc(nbytes))
-            stack.callback(lambda: check(cudart.cudaFree(self.device)))
-            self._host: int = check(cudart.cudaHostAlloc(nbytes, cudart.cudaHostAllocDefault))
-            stack.callback(lambda: check(cudart.cudaFreeHost(self._host)))
-            self._closers = stack.pop_all()
-        self._bytes = (ctypes.c_byte * nbytes).from_address(self._host)
-
-    def host(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-        """The start of the host memory as an array; no copy."""
-        count = int(np.prod(shape))
-        flat: NDArray[Any] = np.frombuffer(memoryview(self._bytes), np.dtype(dtype), count)
-        return flat.reshape(shape)
-
-    def copy_to_device(self, nbytes: int, stream: Any) -> None:
-        """Enqueue a copy of the first ``nbytes``."""
-        kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
-        check(cudart.cudaMemcpyAsync(self.device, self._host, nbytes, kind, stream))
-
-    def copy_to_host(self, nbytes: int, stream: Any) -> None:
-        """Enqueue a copy of the first ``nbytes``."""
-        kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
-        check(cudart.cudaMemcpyAsync(self._host, self.device, nbytes, kind, stream))
+        self.address: int = check(cudart.cudaMalloc(nbytes))
 
     def close(self) -> None:
-        """Free both; arrays from ``host`` must not be used any more."""
-        self._closers.close()
+        """Free it."""
+        address, self.address = self.address, 0
+        check(cudart.cudaFree(address))  # nothing happens for 0
+
+
+class PinnedMemory(Closing):
+    """Page-locked memory of the host, which the GPU copies from and to by itself."""
+
+    def __init__(self, nbytes: int) -> None:
+        """Allocate it.
+
+        Raises:
+            OutOfMemoryError: the host has none left.
+        """
+        self.address: int = check(cudart.cudaHostAlloc(nbytes, cudart.cudaHostAllocDefault))
+        self._bytes = (ctypes.c_byte * nbytes).from_address(self.address)
+
+    def array(self, shape: tuple[int, ...], dtype: DTypeLike, offset: int = 0) -> NDArray[Any]:
+        """The memory from byte ``offset`` on as an array; no copy."""
+        count = int(np.prod(shape))
+        flat: NDArray[Any] = np.frombuffer(memoryview(self._bytes), np.dtype(dtype), count, offset)
+        return flat.reshape(shape)
+
+    def close(self) -> None:
+        """Free it; arrays of it must not be used any more."""
+        address, self.address = self.address, 0
+        check(cudart.cudaFreeHost(address))  # nothing happens for 0
+
+
+def copy_to_device(device: int, host: int, nbytes: int, stream: Any) -> None:
+    """Enqueue a copy from pinned memory, by addresses."""
+    kind = cudart.cudaMemcpyKind.cudaMemcpyHostToDevice
+    check(cudart.cudaMemcpyAsync(device, host, nbytes, kind, stream))
+
+
+def copy_on_device(to: int, source: int, nbytes: int, stream: Any) -> None:
+    """Enqueue a copy within the GPU, by addresses."""
+    kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToDevice
+    check(cudart.cudaMemcpyAsync(to, source, nbytes, kind, stream))
+
+
+def copy_to_host(host: int, device: int, nbytes: int, stream: Any) -> None:
+    """Enqueue a copy to pinned memory, by addresses."""
+    kind = cudart.cudaMemcpyKind.cudaMemcpyDeviceToHost
+    check(cudart.cudaMemcpyAsync(host, device, nbytes, kind, stream))

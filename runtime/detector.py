@@ -15,7 +15,7 @@ from runtime.errors import UserError
 from runtime.images import Image, read_image
 from runtime.parallel import batches, in_order
 from runtime.postprocess import NMS_MODES, Floats, Indices, NmsMode, nms, rescale_boxes
-from runtime.preprocess import prepare_batch
+from runtime.preprocess import place
 
 Picture = Image | str | Path
 """uint8 RGB (h, w, 3), or the path of a picture file."""
@@ -24,7 +24,8 @@ Picture = Image | str | Path
 class Detector(Closing):
     """A Co-DETR model file, ready to detect; the file decides the backend and all sizes.
 
-    One detector may serve several threads: with ONNX Runtime at once, with an engine in turns.
+    One detector may serve several threads: with ONNX Runtime at once; with an engine, the pictures
+    of one are copied to the GPU while those of another are worked on.
 
     Example:
         >>> with Detector("model.ref.onnx") as detector:
@@ -69,8 +70,8 @@ class Detector(Closing):
         """Detect in one picture or in several.
 
         Args:
-            images: uint8 RGB (h, w, 3) or the path of a picture file; or a sequence of these, of
-                any sizes.
+            images: uint8 RGB (h, w, 3) of any strides, BGR as ``image[..., ::-1]``, or the path of
+                a picture file; or a sequence of these, of any sizes.
 
         Returns:
             Detections in pixels of the picture; for a sequence, a list in the same order.
@@ -111,9 +112,8 @@ class Detector(Closing):
             yield from found
 
     def _detect_batch(self, images: Sequence[Image]) -> list[Detections]:
-        batch = prepare_batch(images, self.model.spec)
-        outputs = self.model.infer(batch.batch_inputs, batch.img_masks)
-        return self.postprocess(outputs, batch.scales)
+        outputs = self.model.infer_images(images)
+        return self.postprocess(outputs, [place(image, self.model.spec).scale for image in images])
 
     def postprocess(
         self, outputs: RawOutputs, scales: Sequence[tuple[float, float]]
@@ -122,7 +122,7 @@ class Detector(Closing):
 
         Args:
             outputs: of ``runtime.backend.Model.infer``.
-            scales: of ``runtime.preprocess.prepare_batch``, one for each picture.
+            scales: ``runtime.preprocess.Placement.scale`` of each picture.
         """
         # Not strict: the rows that only fill up a fixed batch have no scale and end the zip.
         return [

@@ -1,78 +1,56 @@
-"""A TensorRT engine with its memory: arrays in, arrays out."""
+"""A TensorRT engine with its memory: arrays in, arrays out; copies overlap with kernels."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from cuda.bindings import runtime as cudart
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from runtime.backend import TensorInfo
 from runtime.closing import Closing
 from runtime.cuda import (
-    Buffer,
     CudaError,
+    DeviceMemory,
     OutOfMemoryError,
     check,
     context_is_lost,
+    copy_on_device,
     memory_info,
+    new_stream,
     require_gpu,
 )
 from runtime.errors import UserError
 from runtime.layers import inspect_layers, make_profiler
+from runtime.shapes import Run, ShapeRange, Shapes, listed
+from runtime.slots import Slot, SlotPool
 from runtime.tensorrt_log import make_logger, one_line
 
-_Shapes = dict[str, tuple[int, ...]]
+Fill = Callable[[list[int], Any], None]
+"""Enqueues what turns staged arrays, at these addresses of the GPU, into the engine's inputs."""
 
+_SLOTS = 2
+"""Calls in flight: while the kernels of one run, the arrays of another are copied."""
 _LOST = (
     "the CUDA context of this process is lost, so no engine in it can be used any more; "
     "start the program again"
 )
 
 
-class _Range(NamedTuple):
-    """The shapes that one input takes, each size for itself."""
-
-    smallest: tuple[int, ...]
-    largest: tuple[int, ...]
-
-    def holds(self, shape: tuple[int, ...]) -> bool:
-        return len(shape) == len(self.largest) and all(
-            low <= size <= high
-            for low, size, high in zip(self.smallest, shape, self.largest, strict=True)
-        )
-
-    def __str__(self) -> str:
-        """E.g. ``(1 to 8, 3, 1280, 1920)``."""
-        sizes = zip(self.smallest, self.largest, strict=True)
-        return f"({', '.join(f'{n}' if n == m else f'{n} to {m}' for n, m in sizes)})"
-
-
-@dataclass(slots=True)
-class _Run:
-    """What follows from the shapes of the inputs, and lasts until they change."""
-
-    inputs: _Shapes
-    shapes: _Shapes
-    """Of the outputs too."""
-    nbytes: dict[str, int]
-    graph: Any = None
-    """The kernels as a CUDA graph, once they were captured."""
-
-
 class Engine(Closing):
-    """A deserialised engine, one execution context and one stream.
+    """A deserialised engine, one execution context and one stream for it.
 
-    All memory is allocated once, for the largest shapes that the engine takes. The engine is the
-    authority: names, shapes and types are read from it. Calls of several threads take turns.
+    The memory of inputs and outputs is allocated once, for the largest shapes that the engine
+    takes. The engine is the authority: names, shapes and types are read from it. The kernels of
+    several threads' calls take turns; one call's copies overlap with another's kernels.
     """
 
     def __init__(
@@ -105,11 +83,13 @@ class Engine(Closing):
         """Type and shape of every input; None for a dynamic size."""
         self.outputs: dict[str, TensorInfo] = {}
         """Type and shape of every output; None for a dynamic size."""
-        self._ranges: dict[str, _Range] = {}
-        self._buffers: dict[str, Buffer] = {}
-        self._run = _Run({}, {}, {})
+        self.addresses: dict[str, int] = {}
+        """Of inputs and outputs on the GPU; they stay the same."""
+        self._ranges: dict[str, ShapeRange] = {}
+        self._run = Run({}, {}, {})
         self._lock = threading.Lock()
-        self._closed = self._lost = False
+        """Of context and stream; held to enqueue, not while a call waits for the GPU."""
+        self._lost = False
         free, total = memory_info()
         with contextlib.ExitStack() as stack:
             try:
@@ -134,19 +114,60 @@ class Engine(Closing):
             CudaError: the GPU failed; says so if that cannot be undone.
             RuntimeError: the engine is closed.
         """
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            if self._lost:
-                raise CudaError(_LOST)
-            self._check_feeds(feeds)
-            try:
-                return self._infer(feeds)
-            except CudaError as error:
-                self._lost = context_is_lost()
-                if self._lost:
-                    raise CudaError(f"{error}; {_LOST}") from error
-                raise
+        if feeds.keys() != self.inputs.keys():
+            raise UserError(f"the engine takes {', '.join(self.inputs)}, got {', '.join(feeds)}")
+        for name, array in feeds.items():
+            self._check_input(name, array.shape, array.dtype)
+        sizes = {name: array.nbytes for name, array in feeds.items()}
+        shapes = {name: array.shape for name, array in feeds.items()}
+        return self.infer_staged(list(feeds.values()), shapes, partial(self._copy_inputs, sizes))
+
+    def infer_staged(
+        self, arrays: Sequence[NDArray[Any]], shapes: Shapes, fill: Fill
+    ) -> dict[str, NDArray[Any]]:
+        """Copy arrays to the GPU, make the inputs of them there, run once and wait.
+
+        Args:
+            arrays: of any types and strides, at least one.
+            shapes: of every input, all of the same batch.
+            fill: makes them at ``addresses``.
+
+        Returns:
+            A new array for each output.
+
+        Raises:
+            UserError: an input of another shape, or no room for the arrays.
+            CudaError: the GPU failed; says so if that cannot be undone.
+            RuntimeError: the engine is closed.
+        """
+        for name, shape in shapes.items():
+            self._check_input(name, shape, self.inputs[name].dtype)
+        if len({shape[0] for shape in shapes.values()}) > 1:
+            raise UserError(f"inputs differ in their batch: {listed(shapes)}")
+        with self._slots.lend() as slot, self._settled():
+            staged = slot.stage(arrays)
+            with self._lock:
+                run = self._enqueue_call(slot, shapes, partial(fill, staged))
+            slot.wait()
+            return {
+                name: slot.result(name, run.shapes[name], info.dtype)
+                for name, info in self.outputs.items()
+            }
+
+    def reserve(self, nbytes: int) -> None:
+        """Have room for staged arrays of so many bytes, before the first inference.
+
+        It grows when a call needs more.
+
+        Raises:
+            OutOfMemoryError: there is none.
+        """
+        self._slots.reserve(nbytes)
+        self.memory["staging"] = _SLOTS * nbytes
+
+    def largest(self, name: str) -> tuple[int, ...]:
+        """The largest shape that an input takes."""
+        return self._ranges[name].largest
 
     def compute(self) -> None:
         """Enqueue the kernels alone, on what ``infer`` left in device memory; does not wait."""
@@ -181,9 +202,9 @@ class Engine(Closing):
         return times
 
     def close(self) -> None:
-        """Free everything; harmless when called again."""
+        """Wait for calls in flight, then free everything; harmless when called again."""
+        self._slots.close()
         with self._lock:
-            self._closed = True
             try:
                 self._closers.close()
             except CudaError:
@@ -231,8 +252,20 @@ class Engine(Closing):
 
     def _allocate(self, trt: ModuleType, stack: contextlib.ExitStack) -> None:
         """Make the stream and the memory of inputs and outputs; ``stack`` frees them."""
-        self.stream = check(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking))
-        stack.callback(lambda: check(cudart.cudaStreamDestroy(self.stream)))
+        self.stream = new_stream(stack)
+        self._read_tensors(trt)
+        self._set_shapes({name: sizes.largest for name, sizes in self._ranges.items()})
+        most = self._run.nbytes
+        self.memory["inputs and outputs"] = sum(most.values())
+        for name, nbytes in most.items():
+            self.addresses[name] = stack.enter_context(DeviceMemory(nbytes)).address
+            self._context.set_tensor_address(name, self.addresses[name])
+        results = {name: most[name] for name in self.outputs}
+        self._slots = SlotPool([stack.enter_context(Slot(results)) for _ in range(_SLOTS)])
+        stack.callback(self._free_graph)
+
+    def _read_tensors(self, trt: ModuleType) -> None:
+        """Ask the engine for its inputs and outputs."""
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             dtype = np.dtype(trt.nptype(self._engine.get_tensor_dtype(name)))
@@ -243,53 +276,53 @@ class Engine(Closing):
                 self._ranges[name] = self._range(name, shape)
             else:
                 self.outputs[name] = info
-        self._set_shapes({name: sizes.largest for name, sizes in self._ranges.items()})
-        self.memory["inputs and outputs"] = sum(self._run.nbytes.values())
-        for name, nbytes in self._run.nbytes.items():
-            self._buffers[name] = buffer = Buffer(nbytes)
-            stack.callback(buffer.close)
-            self._context.set_tensor_address(name, buffer.device)
-        stack.callback(self._free_graph)
 
-    def _range(self, name: str, shape: tuple[int, ...]) -> _Range:
+    def _range(self, name: str, shape: tuple[int, ...]) -> ShapeRange:
         if -1 not in shape:
-            return _Range(shape, shape)
+            return ShapeRange(shape, shape)
         smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
-        return _Range(tuple(smallest), tuple(largest))
+        return ShapeRange(tuple(smallest), tuple(largest))
 
-    def _check_feeds(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        if feeds.keys() != self.inputs.keys():
-            raise UserError(f"the engine takes {', '.join(self.inputs)}, got {', '.join(feeds)}")
-        for name, array in feeds.items():
-            dtype, wanted = self.inputs[name].dtype, self._ranges[name]
-            if array.dtype != dtype or not wanted.holds(array.shape):
-                raise UserError(f"{name} has to be {dtype}{wanted}, got {array.dtype}{array.shape}")
-        if len({len(array) for array in feeds.values()}) > 1:
-            raise UserError(f"inputs differ in their batch: {_listed(feeds)}")
+    def _check_input(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        wanted, sizes = self.inputs[name].dtype, self._ranges[name]
+        if dtype != wanted or not sizes.holds(shape):
+            raise UserError(f"{name} has to be {wanted}{sizes}, got {dtype}{shape}")
 
-    def _infer(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        shapes = {name: array.shape for name, array in feeds.items()}
+    @contextlib.contextmanager
+    def _settled(self) -> Iterator[None]:
+        """After an error, nothing of the call is under way any more: its slot may be lent again."""
+        if self._lost:
+            raise CudaError(_LOST)
+        try:
+            yield
+        except BaseException as error:
+            with self._lock:  # not while another thread captures a graph
+                self._lost = context_is_lost()
+            if self._lost and isinstance(error, CudaError):
+                raise CudaError(f"{error}; {_LOST}") from error
+            raise
+
+    def _enqueue_call(self, slot: Slot, shapes: Shapes, fill: Callable[[Any], None]) -> Run:
+        """All that a call does on the engine's own stream; what it puts out has these shapes."""
         if shapes != self._run.inputs:
+            self.synchronize()  # the graph of the old shapes may still be running
             self._set_shapes(shapes)
-        run = self._run
-        for name, array in feeds.items():
-            buffer = self._buffers[name]
-            np.copyto(buffer.host(array.shape, array.dtype), array)
-            buffer.copy_to_device(run.nbytes[name], self.stream)
+        slot.start(self.stream)
+        fill(self.stream)
         self.compute()
-        for name in self.outputs:
-            self._buffers[name].copy_to_host(run.nbytes[name], self.stream)
-        self.synchronize()
-        return {
-            name: self._buffers[name].host(run.shapes[name], info.dtype).copy()
-            for name, info in self.outputs.items()
-        }
+        outputs = {name: self.addresses[name] for name in self.outputs}
+        slot.finish(outputs, self._run.nbytes, self.stream)
+        return self._run
 
-    def _set_shapes(self, inputs: _Shapes) -> None:
+    def _copy_inputs(self, sizes: Mapping[str, int], staged: list[int], stream: Any) -> None:
+        for (name, nbytes), source in zip(sizes.items(), staged, strict=True):
+            copy_on_device(self.addresses[name], source, nbytes, stream)
+
+    def _set_shapes(self, inputs: Shapes) -> None:
         """Tell TensorRT the shapes of the inputs, and ask it for those of the outputs."""
         # TensorRT wants a context for each captured graph, and there is one context.
         self._free_graph()
-        self._run = _Run({}, {}, {})
+        self._run = Run({}, {}, {})
         for name, shape in inputs.items():
             if not self._context.set_input_shape(name, shape):
                 raise self._failure(f"TensorRT does not take {name} as {shape}", CudaError)
@@ -297,7 +330,7 @@ class Engine(Closing):
         shapes = inputs | outputs
         dtypes = {name: info.dtype for name, info in (self.inputs | self.outputs).items()}
         nbytes = {n: int(np.prod(shapes[n])) * np.dtype(dtypes[n]).itemsize for n in shapes}
-        self._run = _Run(inputs, shapes, nbytes)
+        self._run = Run(inputs, shapes, nbytes)
 
     def _free_graph(self) -> None:
         graph, self._run.graph = self._run.graph, None
@@ -345,7 +378,3 @@ def describe_shortage(path: Path, needed: Mapping[str, int], free: int, total: i
 
 def _gb(nbytes: int) -> str:
     return f"{nbytes / 1e9:.2f} GB"
-
-
-def _listed(feeds: Mapping[str, NDArray[Any]]) -> str:
-    return ", ".join(f"{name} {array.shape}" for name, array in feeds.items())

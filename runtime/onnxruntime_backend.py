@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs, TensorInfo
 from runtime.errors import UserError
+from runtime.images import Image
+from runtime.preprocess import prepare_batch
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -45,6 +47,11 @@ class OnnxRuntimeModel:
         if self.spec.has_mask:
             feeds["img_masks"] = img_masks
         return RawOutputs(*self._session.run(list(RawOutputs._fields), feeds))
+
+    def infer_images(self, images: Sequence[Image]) -> RawOutputs:
+        """Run pictures; see ``runtime.backend.Model``."""
+        batch = prepare_batch(images, self.spec)
+        return self.infer(batch.batch_inputs, batch.img_masks)
 
     def close(self) -> None:
         """Free the session."""

@@ -7,13 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.backend import ModelSpec
+from runtime.errors import UserError
 from runtime.images import Image, checked_image
+
+
+class Placement(NamedTuple):
+    """The size of a picture, and what it takes of the input: from the top left, resized."""
+
+    h: int
+    w: int
+    valid_h: int
+    valid_w: int
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Resized width / original width, resized height / original height."""
+        return self.valid_w / self.w, self.valid_h / self.h
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,16 +41,14 @@ class PreparedBatch:
     img_masks: NDArray[np.float32]
     """(B, H, W), 0 on the picture, 1 on padding."""
     scales: list[tuple[float, float]]
-    """Per picture: resized width / original width, resized height / original height."""
+    """Per picture: ``Placement.scale``."""
 
 
 def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
     """Resize, normalise, then pad.
 
     The order of mmdet's ``Resize`` and ``DetDataPreprocessor``: padding comes after
-    normalisation, so a padded pixel is 0, the mean colour. The picture keeps its aspect ratio,
-    unless the model has no mask: then it is stretched to H x W, because padding would count
-    as picture.
+    normalisation, so a padded pixel is 0, the mean colour.
 
     Args:
         images: uint8 RGB (h, w, 3), at most ``spec.batch`` of them. A larger fixed batch is
@@ -42,17 +56,17 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
         spec: the model's sizes and normalisation.
 
     Raises:
-        UserError: a picture is not such an array.
+        UserError: a picture is not such an array, or there are none or too many.
     """
-    rows = spec.batch or len(images)
+    rows = batch_of(images, spec)
     batch_inputs = np.zeros((rows, 3, spec.height, spec.width), np.float32)
     img_masks = np.zeros((rows, spec.height, spec.width), np.float32)
     mean = np.array(spec.metadata.mean, np.float32).reshape(3, 1, 1)
     std = np.array(spec.metadata.std, np.float32).reshape(3, 1, 1)
     scales = []
     for row, image in enumerate(images):
-        h, w = checked_image(image).shape[:2]
-        new_h, new_w = _fitted_size(h, w, spec) if spec.has_mask else (spec.height, spec.width)
+        placement = place(image, spec)
+        new_h, new_w = placement.valid_h, placement.valid_w
         resized = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
         # A view: a large picture is written once, straight into the batch.
         valid = batch_inputs[row, :, :new_h, :new_w]  # (3, new_h, new_w)
@@ -60,8 +74,36 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
         valid /= std
         img_masks[row, new_h:] = 1
         img_masks[row, :, new_w:] = 1
-        scales.append((new_w / w, new_h / h))
+        scales.append(placement.scale)
     return PreparedBatch(batch_inputs, img_masks, scales)
+
+
+def batch_of(images: Sequence[Image], spec: ModelSpec) -> int:
+    """How many rows the model's input has for these pictures.
+
+    Raises:
+        UserError: there are none, or more than a fixed batch holds.
+    """
+    rows = spec.batch or len(images)
+    if not 0 < len(images) <= rows:
+        takes = f"1 to {spec.batch} pictures" if spec.batch else "one picture or more"
+        raise UserError(f"the model takes {takes} at a time, got {len(images)}")
+    return rows
+
+
+def place(image: Image, spec: ModelSpec) -> Placement:
+    """Where a picture comes to lie.
+
+    It keeps its aspect ratio, unless the model has no mask: then it is stretched to H x W, because
+    padding would count as picture.
+
+    Raises:
+        UserError: it is not uint8 (h, w, 3).
+    """
+    h, w = checked_image(image).shape[:2]
+    if spec.has_mask:
+        return Placement(h, w, *_fitted_size(h, w, spec))
+    return Placement(h, w, spec.height, spec.width)
 
 
 def _fitted_size(h: int, w: int, spec: ModelSpec) -> tuple[int, int]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import sys
+from collections.abc import Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
 from types import ModuleType
 
@@ -16,11 +21,15 @@ from runtime.compatibility import Library, Recipe
 from runtime.cuda import current_gpu, require_gpu
 from runtime.engine import Engine
 from runtime.errors import UserError
+from runtime.images import Image
 from runtime.manifest import read_manifest
+from runtime.nvrtc import NvrtcError
+from runtime.preprocess import prepare_batch
+from runtime.preprocess_gpu import GpuPreprocessor, Inputs, StoredPicture
 
 
 class TensorRTModel(Closing):
-    """A ``runtime.backend.Model`` run by TensorRT; calls of several threads take turns."""
+    """A ``runtime.backend.Model`` run by TensorRT; threads may share it, see ``Engine``."""
 
     concurrency = 2  # one prepares its pictures while the GPU works for the other
 
@@ -42,12 +51,11 @@ class TensorRTModel(Closing):
         self.engine = Engine(
             path, trt, cuda_graph=cuda_graph, host_code_allowed=recipe.version_compatible
         )
-        try:
-            metadata = ModelMetadata.from_json(json.dumps(self.manifest.get("model")))
-            self.spec = ModelSpec.from_tensors(self.engine.inputs, self.engine.outputs, metadata)
-        except ValueError as error:
-            self.engine.close()
-            raise UserError(f"{path} is not a Co-DETR engine: {error}") from error
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.engine.close)
+            self.spec = self._read_spec(path)
+            self._preprocessor = self._make_preprocessor()
+            stack.pop_all()
 
     def infer(
         self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
@@ -59,9 +67,45 @@ class TensorRTModel(Closing):
         outputs = self.engine.infer(feeds)
         return RawOutputs(*(outputs[name] for name in RawOutputs._fields))
 
+    def infer_images(self, images: Sequence[Image]) -> RawOutputs:
+        """Run pictures; only their own bytes are copied to the GPU."""
+        if self._preprocessor is None:
+            batch = prepare_batch(images, self.spec)
+            return self.infer(batch.batch_inputs, batch.img_masks)
+        shapes = self._preprocessor.shapes(images)
+        pictures = [StoredPicture.of(image, self.spec) for image in images]
+        fill = partial(self._preprocessor.enqueue, pictures)
+        outputs = self.engine.infer_staged([picture.pixels for picture in pictures], shapes, fill)
+        return RawOutputs(*(outputs[name] for name in RawOutputs._fields))
+
+    @property
+    def preprocesses_on_gpu(self) -> bool:
+        """False where NVRTC could not compile the kernel."""
+        return self._preprocessor is not None
+
     def close(self) -> None:
         """Free the engine and its memory."""
         self.engine.close()
+
+    def _read_spec(self, path: Path) -> ModelSpec:
+        try:
+            metadata = ModelMetadata.from_json(json.dumps(self.manifest.get("model")))
+            return ModelSpec.from_tensors(self.engine.inputs, self.engine.outputs, metadata)
+        except ValueError as error:
+            raise UserError(f"{path} is not a Co-DETR engine: {error}") from error
+
+    def _make_preprocessor(self) -> GpuPreprocessor | None:
+        """With room for pictures as large as the input; None where there is no NVRTC."""
+        addresses = self.engine.addresses
+        inputs = Inputs(addresses["batch_inputs"], addresses.get("img_masks"))
+        try:
+            preprocessor = GpuPreprocessor(self.spec, inputs)
+        except NvrtcError as error:
+            print(f"warning: pictures are preprocessed on the CPU: {error}", file=sys.stderr)
+            return None
+        # uint8 where the input is float32; larger pictures make it grow.
+        self.engine.reserve(prod(self.engine.largest("batch_inputs")))
+        return preprocessor
 
 
 def _import(library: Library, engine: Path) -> ModuleType:

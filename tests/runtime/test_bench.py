@@ -289,3 +289,27 @@ def test_report_of_an_engine(capsys):
     assert "2 samples during the run: SM 1755-1980 of 1980 MHz, memory 3201 MHz, 50 °C" in out
     assert "400 of 700 W" in out
     assert err == "warning: the GPU slowed down during the run: power cap\n"
+    assert "CPU preprocessing" not in out
+
+
+def test_report_of_both_ways_to_preprocess(capsys):
+    fast, slow = summarize_times([1.0]), summarize_times([9.0])
+    row = dict.fromkeys(("gpu_ms", "engine_bytes")) | {
+        **{"contender": "engine-fp16", "model": "tiny", "height": 48, "width": 64, "batch": 1},
+        "end_to_end_ms": fast,
+        "parts_ms": dict.fromkeys(PARTS[1:], fast),
+        "cpu_preprocessing_end_to_end_ms": slow,
+        "cpu_preprocessing_parts_ms": dict.fromkeys(PARTS, slow),
+    }
+    print_report(Measurement({"cpu": "a CPU", "cpu_count": 2}, row, []))
+    cells = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    shown = [(line[1].rstrip(), line[2].strip()) for line in cells if len(line) > 2]
+    assert shown == [
+        (" end to end", "1.00"),
+        ("   preprocess, infer", "1.00"),
+        ("   postprocess", "1.00"),
+        (" CPU preprocessing", "9.00"),
+        ("   preprocess", "9.00"),
+        ("   infer", "9.00"),
+        ("   postprocess", "9.00"),
+    ]

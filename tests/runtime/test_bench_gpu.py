@@ -46,10 +46,14 @@ def test_row(small_engine, measured):
         assert times.keys() == TIMES
         assert 0.05 < times["min"] <= times["p50"] <= times["p90"] <= times["p99"] <= times["max"]
     assert row["gpu_ms"]["p50"] <= row["gpu_ms_no_cuda_graph"]["p50"] * 1.05
-    assert row["parts_ms"]["infer"]["p50"] > row["gpu_ms"]["p50"] * 0.8
+    assert row["parts_ms"].keys() == {"infer", "postprocess"}
+    assert row["cpu_preprocessing_parts_ms"].keys() == {"preprocess", "infer", "postprocess"}
+    for parts in (row["parts_ms"], row["cpu_preprocessing_parts_ms"]):
+        assert parts["infer"]["p50"] > row["gpu_ms"]["p50"] * 0.8
     assert row["engine_bytes"] == small_engine.stat().st_size
     assert row["activation_bytes"] > 0
     assert row["io_bytes"] > 8 * 3 * 128 * 192 * 4
+    assert row["staging_bytes"] == 2 * 8 * 3 * 128 * 192
     manifest = json.loads(manifest_path(small_engine).read_text())
     assert row["build_s"] == manifest["build"]["seconds"]
 
@@ -80,7 +84,8 @@ def test_table(measured):
     for part in (
         "GPU, CUDA graph",
         "GPU, no graph",
-        "preprocess",
+        "preprocess, infer",
+        "CPU preprocessing",
         "GPU memory",
         "GPU times",
         "MHz",

@@ -166,7 +166,7 @@ def test_closing_gives_all_memory_back(small_engine):
 
 
 def test_failed_loading_gives_all_memory_back(small_engine, monkeypatch):
-    from runtime.cuda import Buffer, CudaError
+    from runtime.cuda import CudaError, DeviceMemory
 
     load(small_engine).close()
     before = used_memory()
@@ -175,10 +175,10 @@ def test_failed_loading_gives_all_memory_back(small_engine, monkeypatch):
     def third_fails(nbytes):
         if len(buffers) == 2:
             raise CudaError("of this test")
-        buffers.append(Buffer(nbytes))
+        buffers.append(DeviceMemory(nbytes))
         return buffers[-1]
 
-    monkeypatch.setattr("runtime.engine.Buffer", third_fails)
+    monkeypatch.setattr("runtime.engine.DeviceMemory", third_fails)
     for _ in range(5):
         buffers.clear()
         with pytest.raises(CudaError, match="of this test"):
@@ -186,15 +186,16 @@ def test_failed_loading_gives_all_memory_back(small_engine, monkeypatch):
     assert used_memory() <= before + 4 * MIB
 
 
-def test_buffer_without_host_memory_frees_its_device_memory(monkeypatch):
-    from runtime.cuda import Buffer, OutOfMemoryError, cudart
+def test_staging_without_host_memory_frees_its_device_memory(monkeypatch):
+    from runtime.cuda import OutOfMemoryError, cudart
+    from runtime.slots import Staging
 
-    Buffer(MIB).close()
+    Staging(MIB).close()
     before = used_memory()
     out_of_memory = cudart.cudaError_t.cudaErrorMemoryAllocation
     monkeypatch.setattr(cudart, "cudaHostAlloc", lambda *_: (out_of_memory, None))
     with pytest.raises(OutOfMemoryError):
-        Buffer(256 * MIB)
+        Staging(256 * MIB)
     assert used_memory() <= before + 4 * MIB
 
 
