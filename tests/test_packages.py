@@ -62,6 +62,7 @@ THIRD_PARTY = {
         "cv2",
         "rich",
         "pycocotools",
+        "triton_python_backend_utils",  # inside Triton alone
     },
 }
 HEAVY = (
@@ -90,6 +91,7 @@ COMMANDS = (
     ["runtime", "bench", "--help"],
     ["runtime", "detect", "--help"],
     ["runtime", "eval", "--help"],
+    ["runtime", "triton-repo", "--help"],
 )
 
 
