@@ -42,7 +42,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty temporary folder beside ``path``; it becomes ``path`` if the block succeeds.
 
-    The parent folder is made if need be. After any exception nothing is left.
+    The parent folder is made if need be. After any exception ``path`` is as it was before.
 
     Raises:
         UserError: ``path`` exists and is not an empty folder, or cannot be made.

@@ -1,8 +1,8 @@
 """Pictures through a real Triton server, with reference graphs: no GPU is needed."""
 
 import json
+import queue
 import re
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +16,7 @@ from codetr.training import dataset
 from onnx_export.export import ExportConfig, export
 from runtime import Detector
 from runtime.__main__ import main
-from tests.runtime.tiny_model import CLASSES, UNIT_BOXES, expected_scores, save_tiny_model
+from tests.runtime.tiny_model import UNIT_BOXES, expected_scores, save_tiny_model
 from tests.runtime.triton_server import Server, install
 
 pytest.importorskip("tritonclient", reason='pip install -e ".[test]" for the clients')
@@ -24,6 +24,7 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
+SERVE = Path(__file__).parents[2] / "docs" / "serve.md"
 OUTPUTS = ("num_detections", "boxes", "scores", "labels")
 THRESHOLD = 0.3
 CLIENTS = {"http": tritonclient.http, "grpc": tritonclient.grpc}
@@ -38,8 +39,8 @@ def installed(pytestconfig):
 def photos():
     """Pictures of digits, none of the same size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dataset, "SIDES", (200, 400))
-        found = [picture.image for picture in dataset.pictures("test", count=12, seed=3)]
+        patch.setattr(dataset, "SIDES", (140, 220))
+        found = [picture.image for picture in dataset.pictures("test", count=5, seed=3)]
     assert len({image.shape for image in found}) == len(found)
     return found
 
@@ -47,7 +48,7 @@ def photos():
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     config = ExportConfig(
-        preset="co_dino_digits", weights=DIGITS, height=320, width=320, batch="dynamic"
+        preset="co_dino_digits", weights=DIGITS, height=160, width=160, batch="dynamic"
     )
     return export(config, tmp_path_factory.mktemp("export") / "model.onnx", print)[1]
 
@@ -82,18 +83,24 @@ def encoded(image, suffix=".png"):
 
 
 def connect(server, protocol):
-    return CLIENTS[protocol].InferenceServerClient(getattr(server, protocol))
+    # A minute is not always enough where other work runs on the same cores.
+    options = {"network_timeout": 300.0} if protocol == "http" else {}
+    return CLIENTS[protocol].InferenceServerClient(getattr(server, protocol), **options)
 
 
-def ask(server, protocol, **arrays):
-    """The four outputs for inputs given by name."""
+def inputs_of(protocol, arrays):
     inputs = []
     for name, array in arrays.items():
         datatype = {"uint8": "UINT8", "float32": "FP32", "object": "BYTES"}[str(array.dtype)]
         inputs.append(CLIENTS[protocol].InferInput(name, list(array.shape), datatype))
         inputs[-1].set_data_from_numpy(array)
+    return inputs
+
+
+def ask(server, protocol, **arrays):
+    """The four outputs for inputs given by name."""
     with connect(server, protocol) as client:
-        result = client.infer("codetr", inputs)
+        result = client.infer("codetr", inputs_of(protocol, arrays))
     return [result.as_numpy(name) for name in OUTPUTS]
 
 
@@ -114,16 +121,17 @@ def assert_same(found, expected):
 
 
 def statistics(server):
-    """Per model: pictures, inferences and failed requests so far."""
+    """Per model: pictures and inferences so far."""
     stats = json.load(server.get("/v2/models/stats"))["model_stats"]
     return {
-        one["name"]: (
-            one["inference_count"],
-            one["execution_count"],
-            one["inference_stats"]["fail"]["count"],
-        )
-        for one in stats
+        one["name"]: np.array([one["inference_count"], one["execution_count"]]) for one in stats
     }
+
+
+def metrics(server, model):
+    text = server.get("/metrics", server.metrics).read().decode()
+    found = re.findall(rf'^(\w+){{.*model="{model}".*}} (\d+)', text, re.MULTILINE)
+    return {name: int(value) for name, value in found}
 
 
 def test_live_and_ready(server):
@@ -161,6 +169,15 @@ def test_a_jpeg_file(server, model, photos):
         assert_same(ask(server, "http", encoded=files(data)), detector(decoded).above(THRESHOLD))
 
 
+def test_the_example_of_the_docs(server, photos, expected, tmp_path, monkeypatch, capsys):
+    [example] = re.findall(r"```python\n(.*?)```", SERVE.read_text(), re.DOTALL)
+    (tmp_path / "street.jpg").write_bytes(encoded(photos[0]))
+    monkeypatch.chdir(tmp_path)
+    exec(example.replace("localhost:8000", server.http), {})
+    found = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == [expected[0].classes[label] for label in expected[0].labels]
+
+
 def test_several_pictures_in_one_request_are_filled_up(server, photos, expected):
     four = expected[:4]
     outputs = ask(server, "grpc", encoded=files(*map(encoded, photos[:4])))
@@ -172,25 +189,23 @@ def test_several_pictures_in_one_request_are_filled_up(server, photos, expected)
 
 
 def test_many_clients_at_once_share_inferences(server, photos, expected):
-    before = statistics(server)
-
     def client(number):
-        """One of eight: all pictures, beginning with another; half of them pixels, half files."""
+        """Three pictures, beginning with another; half of the clients send pixels, half files."""
         protocol = list(CLIENTS)[number % 2]
-        for i in np.roll(np.arange(len(photos)), number):
-            if number % 4 < 2:
+        for i in range(number - 3, number):
+            if number < 3:
                 found = ask(server, protocol, image=photos[i][None])
             else:
                 found = ask(server, protocol, encoded=files(encoded(photos[i])))
             assert_same(found, expected[i])
 
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(client, range(8)))
-    for name, (pictures, inferences, failed) in statistics(server).items():
-        assert pictures - before[name][0] == 8 * len(photos)
-        assert failed == before[name][2]
-        # Batches of 4 at most; alone, each picture would take an inference.
-        assert 2 * len(photos) <= inferences - before[name][1] < 6 * len(photos), name
+    before = statistics(server)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(client, range(6)))
+    for name, after in statistics(server).items():
+        pictures, inferences = after - before[name]
+        assert pictures == 18
+        assert 18 / 4 <= inferences < 18, name  # alone, each would take one
 
 
 PHOTO = np.full((40, 60, 3), 128, np.uint8)
@@ -225,7 +240,7 @@ def test_bad_input_is_answered(server, protocol, arrays, message):
 
 
 def test_a_bad_picture_does_not_hurt_its_batch(server, photos, expected):
-    requests = [files(b"bad"), files(encoded(photos[0]))] * 8
+    requests = [files(b"bad"), files(encoded(photos[0]))] * 4
 
     def answer(request):
         try:
@@ -239,36 +254,38 @@ def test_a_bad_picture_does_not_hurt_its_batch(server, photos, expected):
     for bad, good in zip(answers[::2], answers[1::2], strict=True):
         assert "cannot decode picture" in str(bad)
         assert_same(good, expected[0])
-    pictures, inferences, _ = np.subtract(statistics(server)["codetr"], before)
-    assert pictures == 8  # Triton counts those that it could answer
-    assert inferences < 16
+    _, inferences = statistics(server)["codetr"] - before
+    assert inferences < len(requests)  # or none had company
 
 
 def test_metrics(server):
-    text = server.get("/metrics", server.metrics).read().decode()
     for model in ("codetr", "codetr_network"):
-        values = dict(re.findall(rf'^(\w+){{.*model="{model}".*}} (\d+)', text, re.MULTILINE))
-        assert int(values["nv_inference_request_success"]) > 0
-        assert int(values["nv_inference_exec_count"]) > 0
+        values = metrics(server, model)
+        assert values["nv_inference_request_success"] > 0
+        assert values["nv_inference_exec_count"] > 0
 
 
 def test_sigterm_lets_requests_finish_and_leaves_nothing(server, photos, expected):
     """The last one: it ends the server."""
     processes = server.processes()
     assert len(processes) == 4  # two instances of codetr, one of codetr_network
-    found = []
-    asking = threading.Thread(
-        target=lambda: found.append(ask(server, "http", encoded=files(*map(encoded, photos[:4]))))
-    )
-    asking.start()
-    time.sleep(0.1)
-    assert not found
-    code = server.stop()
-    asking.join()
-    assert code == 0
-    assert found[0][0].tolist() == [[len(one)] for one in expected[:4]]
+    answers = queue.Queue()
+    four = files(*map(encoded, photos[:4]))
+    with connect(server, "grpc") as client:
+        for _ in range(3):  # full batches, so two are worked at and one waits
+            client.async_infer(
+                "codetr", inputs_of("grpc", {"encoded": four}), lambda *a: answers.put(a)
+            )
+        while not metrics(server, "codetr")["nv_inference_pending_request_count"]:
+            time.sleep(0.02)
+        assert server.stop() == 0
+        for _ in range(3):
+            result, error = answers.get(timeout=10)
+            assert error is None
+            counts = [[len(one)] for one in expected[:4]]
+            assert result.as_numpy("num_detections").tolist() == counts
     assert [pid for pid in processes if Path(f"/proc/{pid}").exists()] == []
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="refused"):
         server.get("/v2/health/live")
 
 
@@ -286,6 +303,5 @@ def test_a_fixed_batch_without_mask(installed, tmp_path):
             np.testing.assert_allclose(boxes, [wanted] * count, rtol=1e-5)
             np.testing.assert_allclose(scores, [expected_scores(rgb)[:2]] * count, rtol=1e-5)
             assert labels.tolist() == [[0, 1]] * count
-        assert len(CLASSES) == 3
         with pytest.raises(InferenceServerException, match="batch-size must be <= 2"):
             ask(server, "grpc", image=np.repeat(one, 3, 0))

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 WHEEL = "nvidia-pytriton==0.7.0"
-# The wheel's Triton, 24.10, takes arrays of numpy 2 for empty ones, because its pybind11 is too old.
+# The wheel's Triton, 24.10, takes arrays of numpy 2 for empty ones: its pybind11 is too old.
 # Later releases do not; this one's Python models get a numpy of their own.
 NUMPY = "numpy==1.26.4"
 SERVER = Path("pytriton", "tritonserver")
@@ -79,7 +79,7 @@ class Server:
                 stderr=file,
             )
 
-    def wait_until_ready(self, seconds=60):
+    def wait_until_ready(self, seconds=120):
         deadline = time.monotonic() + seconds
         while not self.answers("/v2/health/ready"):
             assert self.process.poll() is None, self.log.read_text()[-3000:]
@@ -112,7 +112,7 @@ class Server:
         """Ask it to end as a container's host does; its exit code."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(60)
         finally:
             self.process.kill()  # harmless once it has ended
 
