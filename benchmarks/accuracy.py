@@ -94,9 +94,8 @@ def measure_pytorch(weights: Path, pictures: CocoDataset, result: Path) -> None:
         row = accuracy_row(
             judge(detector, pictures),
             pictures,
-            detector.model,
-            batch=detector.batch,
-            path=weights,
+            detector,
+            paths=[weights],
             nms="soft",
             score_threshold=0.0,
         )

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from runtime.commands import bench, detect
+from runtime.commands import bench, detect, triton_repo
 from runtime.commands import eval as evaluate
 from runtime.errors import UserError
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (detect, bench, evaluate):
+    for command in (detect, bench, evaluate, triton_repo):
         command.add_parser(commands)
     try:
         args = parser.parse_args(argv)

@@ -21,6 +21,7 @@ from runtime.machine import describe_cpu
 from runtime.pipeline import detect_pictures, detect_video
 from runtime.postprocess import NmsMode
 from runtime.run_file import Tally, finish_run, start_run
+from runtime.sizes import model_files
 from runtime.sources import Sources, Video
 from runtime.targets import choose_targets
 from runtime.video import VideoReader
@@ -56,7 +57,7 @@ class DetectRun(Closing):
         """Load the model and open the folder's files.
 
         Args:
-            model: model file.
+            model: model file, or a folder of them.
             sources: what to detect in.
             output: a folder that is there.
             options: see there.
@@ -75,8 +76,8 @@ class DetectRun(Closing):
         with contextlib.ExitStack() as stack:
             detector = Detector(model, nms=options.nms, max_batch=max_batch)
             self._detector = stack.enter_context(detector)
-            found = {"model": model.name, "model_sha256": sha256_of(model)}
-            self._settings: dict[str, Any] = found | asdict(options)
+            models = {file.name: sha256_of(file) for file in model_files(model)}
+            self._settings: dict[str, Any] = {"models": models, **asdict(options)}
             start_run(output / "run.json", self._settings, resume=resume)
             journal = Journal(output / "detections.jsonl", resume=resume)
             self._journal = stack.enter_context(journal)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -12,10 +13,11 @@ from runtime.backend import Model, RawOutputs, open_model
 from runtime.closing import Closing
 from runtime.detections import Detections
 from runtime.errors import UserError
-from runtime.images import Image, read_image
+from runtime.images import Image, checked_image, read_image
 from runtime.parallel import batches, in_order
 from runtime.postprocess import NMS_MODES, Floats, Indices, NmsMode, nms, rescale_boxes
 from runtime.preprocess import place
+from runtime.sizes import best_size, model_files, require_same_model
 
 Picture = Image | str | Path
 """uint8 RGB (h, w, 3), or the path of a picture file."""
@@ -23,6 +25,9 @@ Picture = Image | str | Path
 
 class Detector(Closing):
     """A Co-DETR model file, ready to detect; the file decides the backend and all sizes.
+
+    A folder of files of one model in several sizes serves too: each picture goes to the one that
+    suits it best, see ``runtime.sizes.best_size``.
 
     One detector may serve several threads: with ONNX Runtime at once; with an engine, the pictures
     of one are copied to the GPU while those of another are worked on.
@@ -38,22 +43,25 @@ class Detector(Closing):
         """Load the model.
 
         Args:
-            model: model file, see ``runtime.backend.open_model``; or a loaded model, which the
-                detector then closes.
+            model: model file, see ``runtime.backend.open_model``; a folder of them; or a loaded
+                model, which the detector then closes.
             nms: see ``runtime.postprocess.nms``.
             max_batch: most pictures per inference where the model takes any number. One by
                 default: at 1280 x 1920 in float32 one layer of the encoder alone holds 1.7 GB
                 per picture (204,600 tokens x 2,048 channels).
 
         Raises:
-            UserError: the file cannot be run, or there is no such NMS.
+            UserError: a file cannot be run, a folder holds several models, or there is no such
+                NMS.
         """
         if nms not in NMS_MODES:
             raise UserError(f"nms must be one of {', '.join(NMS_MODES)}, got {nms!r}")
-        self.model = open_model(model) if isinstance(model, str | Path) else model
-        """The loaded model."""
+        self.models = _opened(Path(model)) if isinstance(model, str | Path) else [model]
+        """The loaded model, in each of its sizes."""
+        self.model = self.models[0]
+        """The only one, or the first of several sizes."""
         self._nms: NmsMode = nms
-        self.batch = self.model.spec.batch or max_batch
+        self.batch = max(model.spec.batch or max_batch for model in self.models)
         """Most pictures per inference."""
 
     @property
@@ -80,11 +88,11 @@ class Detector(Closing):
             UserError: a picture is neither, or its file cannot be read.
         """
         if isinstance(images, np.ndarray | str | Path):
-            return self._detect_batch([_loaded(images)])[0]
+            return self._detect([_loaded(images)])[0]
         return [
             detections
             for start in range(0, len(images), self.batch)
-            for detections in self._detect_batch(
+            for detections in self._detect(
                 [_loaded(image) for image in images[start : start + self.batch]]
             )
         ]
@@ -105,15 +113,28 @@ class Detector(Closing):
 
         def detect(pictures: list[Picture]) -> list[tuple[Image, Detections]]:
             batch = [_loaded(picture) for picture in pictures]
-            return list(zip(batch, self._detect_batch(batch), strict=True))
+            return list(zip(batch, self._detect(batch), strict=True))
 
         groups = batches(images, self.batch)
         for found in in_order(detect, groups, workers=self.model.concurrency):
             yield from found
 
-    def _detect_batch(self, images: Sequence[Image]) -> list[Detections]:
-        outputs = self.model.infer_images(images)
-        return self.postprocess(outputs, [place(image, self.model.spec).scale for image in images])
+    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+        """Detections of at most ``batch`` pictures, each in the size that suits it."""
+        specs = [model.spec for model in self.models]
+        sizes = [checked_image(image).shape for image in images]
+        chosen = [best_size(height, width, specs) for height, width, _ in sizes]
+        found: dict[int, Detections] = {}
+        for index, model in enumerate(self.models):
+            rows = [row for row, size in enumerate(chosen) if size == index]
+            for part in batches(rows, model.spec.batch or self.batch):
+                of_part = self._detect_batch(model, [images[row] for row in part])
+                found |= zip(part, of_part, strict=True)
+        return [found[row] for row in range(len(images))]
+
+    def _detect_batch(self, model: Model, images: Sequence[Image]) -> list[Detections]:
+        outputs = model.infer_images(images)
+        return self.postprocess(outputs, [place(image, model.spec).scale for image in images])
 
     def postprocess(
         self, outputs: RawOutputs, scales: Sequence[tuple[float, float]]
@@ -140,9 +161,23 @@ class Detector(Closing):
         return Detections(boxes[kept], scores, labels[kept], self.classes)
 
     def close(self) -> None:
-        """Give back what the model holds; the detector cannot be used any more."""
-        self.model.close()
+        """Give back what the models hold; the detector cannot be used any more."""
+        with contextlib.ExitStack() as stack:  # closes all, also if one of them fails
+            for model in self.models:
+                stack.callback(model.close)
 
 
 def _loaded(picture: Picture) -> Image:
     return read_image(picture) if isinstance(picture, str | Path) else picture
+
+
+def _opened(path: Path) -> list[Model]:
+    """The model of a file, or the models of a folder."""
+    with contextlib.ExitStack() as stack:
+        models = {}
+        for file in model_files(path):
+            models[file] = open_model(file)
+            stack.callback(models[file].close)
+        require_same_model({file: model.spec for file, model in models.items()})
+        stack.pop_all()
+    return list(models.values())

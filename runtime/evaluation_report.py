@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from runtime.backend import Model
 from runtime.benchmark import describe_contender
 from runtime.coco_ap import FIGURES
 from runtime.coco_dataset import CocoDataset
+from runtime.detector import Detector
 from runtime.evaluation import Evaluation
 from runtime.files import sha256_of
 from runtime.machine import describe_cpu
@@ -49,18 +51,27 @@ def describe_machine(model: Model) -> dict[str, Any]:
 def accuracy_row(
     evaluation: Evaluation,
     dataset: CocoDataset,
-    model: Model,
+    detector: Detector,
     *,
-    batch: int,
-    path: Path,
+    paths: Sequence[Path],
     nms: str,
     score_threshold: float,
 ) -> dict[str, Any]:
-    """The figures as JSON holds them; ``path`` is the model's file."""
+    """The figures as JSON holds them.
+
+    Args:
+        evaluation: what was found.
+        dataset: in what.
+        detector: by what.
+        paths: of its model, in each size.
+        nms: mode of suppression.
+        score_threshold: detections with a lower score did not count.
+    """
     findings = evaluation.findings
     annotations = sum(figures["annotations"] for figures in evaluation.per_class.values())
     return (
-        describe_contender(model, batch)
+        describe_contender(detector.model, detector.batch)
+        | {"sizes": [[model.spec.height, model.spec.width] for model in detector.models]}
         | {"dataset": dataset.path.stem, "images": len(findings.image_ids)}
         | evaluation.figures
         | {
@@ -71,7 +82,7 @@ def accuracy_row(
             "score_threshold": score_threshold,
             "seconds": round(findings.seconds, 3),
             "pictures_per_s": round(len(findings.image_ids) / findings.seconds, 2),
-            "model_sha256": sha256_of(path),
+            "model_sha256": " ".join(map(sha256_of, paths)),
             "annotations_sha256": sha256_of(dataset.path),
             "warnings": evaluation.warnings,
         }
@@ -83,9 +94,10 @@ def print_evaluation(row: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(_class_table(row["per_class"]))
     console.print(_figure_table(row))
+    sizes = " and ".join(f"{height}x{width}" for height, width in row["sizes"])
     # Lines, not the table's title: that would be wrapped to the table's width.
     console.print(
-        f"{row['model']} {row['contender']}, {row['height']}x{row['width']}, batch {row['batch']}, "
+        f"{row['model']} {row['contender']}, {sizes}, batch {row['batch']}, "
         f"NMS {row['nms']}, scores from {row['score_threshold']:g}; {row['dataset']}: "
         f"{row['annotations']} objects in {row['images']} pictures, {row['detections']} "
         f"detections in {row['seconds']:.1f} s ({row['pictures_per_s']:.1f} pictures/s)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +36,32 @@ def atomic_output(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``; it becomes ``path`` if the block succeeds.
+
+    The parent folder is made if need be. After any exception ``path`` is as it was before.
+
+    Raises:
+        UserError: ``path`` exists and is not an empty folder, or cannot be made.
+    """
+    path = path.resolve()  # the name of "." can be changed only as that of the folder it is
+    temporary = path.with_name(f".{secrets.token_hex(8)}")
+    try:
+        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            raise UserError(f"{path} is there already; remove it, or give another name")
+        temporary.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; choose a folder that can be written"
+        ) from error
+    try:
+        yield temporary
+        temporary.rename(path)  # refuses a folder that holds something by now
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def sha256_of(path: Path) -> str:

@@ -15,9 +15,7 @@ Image = NDArray[np.uint8]
 
 
 def read_image(path: str | Path) -> Image:
-    """Decode a picture as MMDetection's ``LoadImageFromFile`` does with its cv2 backend.
-
-    Grey, RGBA and 16-bit pictures become 8-bit colour, the EXIF orientation is applied.
+    """Decode a picture file, see ``decode_image``.
 
     Returns:
         uint8 RGB (h, w, 3).
@@ -27,18 +25,36 @@ def read_image(path: str | Path) -> Image:
     """
     try:
         # Not cv2.imread: it fills the missing part of a cut JPEG with grey.
-        encoded = np.frombuffer(Path(path).read_bytes(), np.uint8)
+        encoded = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"cannot read picture {path}: {error.strerror}") from error
-    if not encoded.size:
-        raise UserError(f"cannot read picture {path}: the file is empty")
+    return decode_image(encoded, str(path))
+
+
+def decode_image(encoded: bytes, name: str) -> Image:
+    """Decode a picture as MMDetection's ``LoadImageFromFile`` does with its cv2 backend.
+
+    Grey, RGBA and 16-bit pictures become 8-bit colour, the EXIF orientation is applied.
+
+    Args:
+        encoded: what a picture file holds.
+        name: of the picture, for messages.
+
+    Returns:
+        uint8 RGB (h, w, 3).
+
+    Raises:
+        UserError: the bytes are none, cut short or not a picture.
+    """
+    if not encoded:
+        raise UserError(f"cannot read picture {name}: the file is empty")
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:  # e.g. more pixels than OpenCV's limit
-        raise UserError(f"cannot decode picture {path}: {error.err}") from error
+        raise UserError(f"cannot decode picture {name}: {error.err}") from error
     if image is None:
         raise UserError(
-            f"cannot decode picture {path}: not a picture in a format OpenCV reads, or cut short"
+            f"cannot decode picture {name}: not a picture in a format OpenCV reads, or cut short"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
 

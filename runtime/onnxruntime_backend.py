@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +35,9 @@ class OnnxRuntimeModel:
         """
         self._session: onnxruntime.InferenceSession | None
         self._session, self.backend = _session_of(path)
-        self.spec = _spec_of(self._session, path)
+        self.inputs = _infos(self._session.get_inputs())
+        self.outputs = _infos(self._session.get_outputs())
+        self.spec = _spec_of(self._session, self.inputs, self.outputs, path)
 
     def infer(
         self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
@@ -84,13 +86,17 @@ def _session_of(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
     return session, f"onnxruntime {onnxruntime.__version__}"
 
 
-def _spec_of(session: onnxruntime.InferenceSession, path: Path) -> ModelSpec:
+def _spec_of(
+    session: onnxruntime.InferenceSession,
+    inputs: Mapping[str, TensorInfo],
+    outputs: Mapping[str, TensorInfo],
+    path: Path,
+) -> ModelSpec:
     try:
         entries = session.get_modelmeta().custom_metadata_map
         if "codetr" not in entries:
             raise ValueError(f"its metadata has no entry 'codetr' (found: {sorted(entries)})")
         metadata = ModelMetadata.from_json(entries["codetr"])
-        inputs, outputs = _infos(session.get_inputs()), _infos(session.get_outputs())
         return ModelSpec.from_tensors(inputs, outputs, metadata)
     except ValueError as error:
         raise UserError(

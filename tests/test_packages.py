@@ -65,6 +65,7 @@ THIRD_PARTY = {
         "av",
         "pandas",
         "supervision",
+        "triton_python_backend_utils",  # inside Triton alone
     },
 }
 HEAVY = (
@@ -95,6 +96,7 @@ COMMANDS = (
     ["runtime", "bench", "--help"],
     ["runtime", "detect", "--help"],
     ["runtime", "eval", "--help"],
+    ["runtime", "triton-repo", "--help"],
 )
 
 

@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: a file or an option cannot be used.
     """
+    if args.model.is_dir():
+        raise UserError(f"{args.model} is a folder; bench takes one model file")
     inputs = [args.model, manifest_path(args.model), *([args.image] if args.image else [])]
     check_output("--json", args.json, inputs)
     check_output("--profile", args.profile, [*inputs, *([args.json] if args.json else [])])

@@ -51,7 +51,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model file, e.g. model.ref.onnx")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="model file, e.g. model.engine; or a folder of one model in several sizes, of which "
+        "each picture gets the best",
+    )
     parser.add_argument(
         "sources",
         metavar="SOURCE",

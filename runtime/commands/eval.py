@@ -30,9 +30,9 @@ Example: python -m runtime eval model.engine --annotations instances_val2017.jso
 
 Pictures are resized to the model file's input as in detection, so the file decides the test size.
 The released Swin-L checkpoint is published with 64.1 AP on COCO val2017 (not measured here), its
-pictures fitted into 2048 x 1280, portrait ones into 1280 x 2048. A file exported with
---height 1280 --width 2048 sees landscape pictures like that; portrait ones become smaller in it,
-so expect less.
+pictures fitted into 2048 x 1280, portrait ones into 1280 x 2048. Give a folder with two engines,
+exported with --height 1280 --width 2048 and with --height 2048 --width 1280, for the same; in the
+first alone portrait pictures become smaller, so expect less of it.
 """
 
 
@@ -46,7 +46,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model file, e.g. model.engine")
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="model file, e.g. model.engine; or a folder of one model in several sizes, of which "
+        "each picture gets the best",
+    )
     parser.add_argument(
         "--annotations", metavar="FILE", type=Path, required=True, help="COCO annotation file"
     )
@@ -105,10 +111,12 @@ def run(args: argparse.Namespace) -> int:
     from runtime.detector import Detector
     from runtime.evaluation import evaluate
     from runtime.evaluation_report import accuracy_row, describe_machine, print_evaluation
+    from runtime.sizes import model_files
 
     require_pycocotools()
+    models = model_files(args.model)
     dataset = read_dataset(args.annotations, args.images, args.limit)
-    _check_outputs(args, [picture.path for picture in dataset.pictures])
+    _check_outputs(args, [*models, *(picture.path for picture in dataset.pictures)])
     with (
         optional_output(args.json) as json_file,
         optional_output(args.save_detections) as detections_file,
@@ -123,9 +131,8 @@ def run(args: argparse.Namespace) -> int:
         row = accuracy_row(
             evaluation,
             dataset,
-            detector.model,
-            batch=detector.batch,
-            path=args.model,
+            detector,
+            paths=models,
             nms=args.nms,
             score_threshold=args.score_threshold,
         )
@@ -141,8 +148,8 @@ def run(args: argparse.Namespace) -> int:
     return 2 if evaluation.findings.unreadable else 0
 
 
-def _check_outputs(args: argparse.Namespace, pictures: list[Path]) -> None:
-    inputs = [args.model, manifest_path(args.model), args.annotations, *pictures]
+def _check_outputs(args: argparse.Namespace, read: list[Path]) -> None:
+    inputs = [*read, *map(manifest_path, read), args.annotations]
     check_output("--json", args.json, inputs)
     check_output("--save-detections", args.save_detections, inputs)
     if args.json and args.save_detections and args.json.resolve() == args.save_detections.resolve():
