@@ -171,12 +171,12 @@ class Swin(nn.Module):
         self.norms = nn.ModuleList(LayerNorm(c) for c in channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> normed stage outputs (B, C_s, H_s, W_s), finest first."""
+        """(B, 3, H, W) -> normed stage outputs (B, H_s, W_s, C_s), finest first."""
         x = self.patch_embed(images)
         outputs = []
         for stage, norm in zip(self.stages, self.norms, strict=True):
             output, x = stage(x)
-            outputs.append(norm(output).permute(0, 3, 1, 2))
+            outputs.append(norm(output))
         return outputs
 
 
