@@ -35,9 +35,9 @@ class Encoded(NamedTuple):
     """Pictures as tokens."""
 
     backbone: list[Tensor]
-    """(B, C_s, H_s, W_s), finest first."""
+    """(B, H_s, W_s, C_s), finest first."""
     neck: list[Tensor]
-    """(B, C, H_l, W_l), finest first."""
+    """(B, H_l, W_l, C), finest first."""
     geometry: Geometry
     reference: Tensor
     """(B or 1, S, 2) float32: centre of every token."""
@@ -49,9 +49,9 @@ class Stages(NamedTuple):
     """Everything between pictures and detections, for tests and verification."""
 
     backbone: list[Tensor]
-    """(B, C_s, H_s, W_s), finest first."""
+    """(B, H_s, W_s, C_s), finest first."""
     neck: list[Tensor]
-    """(B, C, H_l, W_l), finest first."""
+    """(B, H_l, W_l, C), finest first."""
     geometry: Geometry
     memory: Tensor
     """(B, S, C)."""
@@ -122,9 +122,9 @@ class CoDino(nn.Module):
         height, width = images.shape[2:]
         maps = self.backbone(images)
         levels = self.neck(maps)
-        sizes = tuple((level.shape[2], level.shape[3]) for level in levels)
+        sizes = tuple((level.shape[1], level.shape[2]) for level in levels)
         geometry = Geometry.from_masks(masks, (height, width), sizes, images.device)
-        tokens = torch.cat([level.flatten(2).transpose(1, 2) for level in levels], dim=1)
+        tokens = torch.cat([level.flatten(1, 2) for level in levels], dim=1)  # (B, S, C)
         reference = geometry.reference_points()
         memory = self.encoder(tokens, self.encode_positions(geometry), reference, geometry)
         return Encoded(maps, levels, geometry, reference, memory)

@@ -56,11 +56,11 @@ class ResNet(nn.Module):
         self.num_stages = len(config.depths)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> stage outputs (B, C_s, H_s, W_s), finest first."""
+        """(B, 3, H, W) -> stage outputs (B, H_s, W_s, C_s), finest first."""
         x = F.relu(self.bn1(self.conv1(images)))
         x = F.max_pool2d(x, 3, stride=2, padding=1)
         outputs = []
         for stage in range(self.num_stages):
             x = self.get_submodule(f"layer{stage + 1}")(x)
-            outputs.append(x)
+            outputs.append(x.permute(0, 2, 3, 1))
         return outputs

@@ -109,12 +109,13 @@ class SwinBlock(nn.Module):
         self.attn = WindowAttention(channels, num_heads, window_size)
         self.norm2 = LayerNorm(channels)
         self.fc1 = nn.Linear(channels, MLP_RATIO * channels)
+        self.gelu = nn.GELU()
         self.fc2 = nn.Linear(MLP_RATIO * channels, channels)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C); ``mask`` (B*W, 1, N, N) is used by shifted blocks."""
         x = x + self.attend(self.norm1(x), mask)
-        return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
 
     def attend(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C): pad, roll, attend by windows, and back."""
@@ -171,12 +172,12 @@ class Swin(nn.Module):
         self.norms = nn.ModuleList(LayerNorm(c) for c in channels)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> normed stage outputs (B, C_s, H_s, W_s), finest first."""
+        """(B, 3, H, W) -> normed stage outputs (B, H_s, W_s, C_s), finest first."""
         x = self.patch_embed(images)
         outputs = []
         for stage, norm in zip(self.stages, self.norms, strict=True):
             output, x = stage(x)
-            outputs.append(norm(output).permute(0, 3, 1, 2))
+            outputs.append(norm(output))
         return outputs
 
 

@@ -15,9 +15,9 @@ class Stages(TypedDict):
     """Tensors of one graph; the metadata entry ``stages`` of its file."""
 
     backbone: list[str]
-    """(B, C_s, H_s, W_s), finest first."""
+    """(B, H_s, W_s, C_s), finest first."""
     neck: list[str]
-    """(B, C, H_l, W_l), finest first."""
+    """(B, H_l, W_l, C), finest first."""
     memory: list[str]
     """(B, S, C), the encoder's result."""
     topk: str
@@ -40,7 +40,7 @@ def find_stages(graph: gs.Graph, config: CoDinoConfig) -> Stages:
     sources: dict[str, str] = {}
     for node in graph.nodes:
         module = node.name.rpartition("/")[0]
-        if node.op == "Conv":
+        if node.op == "MatMul":
             sources[module] = node.inputs[0].name
         # What follows a norm in half precision is a cast: before it, names are alike in all types.
         if node.op != "Cast":

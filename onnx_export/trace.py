@@ -67,8 +67,7 @@ def trace(
         )
     assert program is not None  # None only without dynamo
     if precision == "bf16":
-        # Opsets 21 and 22 only add types to the operators used here. Tracing for them would give
-        # GroupNormalization, which TensorRT 10.7 cannot read (NVIDIA/TensorRT #4336).
+        # Opsets 21 and 22 only add types to the operators used here.
         program.model.opset_imports[""] = OPSET_BF16
     _name_nodes(program.model)
     return program.model_proto

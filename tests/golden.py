@@ -138,8 +138,11 @@ def _input_arrays(case: Case) -> dict[str, Array]:
 def _feature_arrays(stages: Stages, stride: int) -> dict[str, Array]:
     """Everything before the queries, as the cases store it."""
     geometry = stages.geometry
-    arrays = {f"backbone_{i}": x[0, ::stride].numpy() for i, x in enumerate(stages.backbone)}
-    arrays |= {f"neck_{i}": x[0, ::stride].numpy() for i, x in enumerate(stages.neck)}
+    arrays = {
+        f"{part}_{i}": x[0, :, :, ::stride].permute(2, 0, 1).numpy()  # (C/stride, H, W)
+        for part, maps in (("backbone", stages.backbone), ("neck", stages.neck))
+        for i, x in enumerate(maps)
+    }
     for level, size in enumerate(geometry.sizes):
         valid_height, valid_width = geometry.valid_sizes[0, level].tolist()
         arrays[f"mask_{level}"] = np.ones(size, np.uint8)

@@ -24,6 +24,7 @@ def model_of(*nodes: onnx.NodeProto, opset: int = 20, **constants: np.ndarray) -
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
+ONES = np.ones(4, np.float32)
 RELU = helper.make_node("Relu", ["x"], ["y"])
 
 
@@ -37,6 +38,10 @@ def test_a_good_graph_passes():
         (model_of(helper.make_node("Sqrt", ["x"], ["y"])), "1 Sqrt nodes"),
         (model_of(helper.make_node("ReduceMean", ["x"], ["y"])), "1 ReduceMean nodes"),
         (model_of(helper.make_node("Pow", ["x", "x"], ["y"])), "1 Pow nodes"),
+        (
+            model_of(helper.make_node("InstanceNormalization", ["x", "w", "w"], ["y"]), w=ONES),
+            "1 InstanceNormalization nodes",
+        ),
         (model_of(helper.make_node("Neg", ["x"], ["y"])), "0 Relu nodes instead of 1"),
         (
             model_of(
@@ -68,6 +73,33 @@ def test_a_good_graph_passes():
 def test_a_bad_graph_is_refused(model, complaint):
     with pytest.raises(GraphError, match=complaint):
         check_graph(model, {"Relu": 1}, traced_batch=67)
+
+
+def written_out_norm(dtype: int) -> onnx.ModelProto:
+    """The deviation of every row of x, computed in ``dtype``."""
+    return model_of(
+        helper.make_node("Cast", ["x"], ["c"], to=dtype),
+        helper.make_node("Mul", ["c", "c"], ["s"]),
+        helper.make_node("ReduceMean", ["s"], ["m"], "mean", keepdims=0),
+        helper.make_node("Sqrt", ["m"], ["d"], "root"),
+        helper.make_node("Cast", ["d"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "f"], ["y"]),
+    )
+
+
+def test_norms_written_out_on_purpose_are_counted():
+    model = onnx.shape_inference.infer_shapes(written_out_norm(TensorProto.FLOAT))
+    check_graph(model, {"ReduceMean": 1, "Sqrt": 1}, traced_batch=None)
+    with pytest.raises(GraphError, match="1 ReduceMean nodes instead of 2: part of a decomposed"):
+        check_graph(model, {"ReduceMean": 2, "Sqrt": 1}, traced_batch=None)
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_statistics_in_half_precision_are_refused(dtype):
+    model = onnx.shape_inference.infer_shapes(written_out_norm(dtype))
+    name = TensorProto.DataType.Name(dtype)
+    with pytest.raises(GraphError, match=f"mean takes {name} instead of FLOAT; root takes {name}"):
+        check_graph(model, {"ReduceMean": 1, "Sqrt": 1}, traced_batch=None)
 
 
 def test_grid_sample_is_refused():

@@ -95,6 +95,18 @@ def test_names_say_where_a_node_comes_from(files):
     assert "decoder.norm.weight" in {tensor.name for tensor in graph.initializer}
 
 
+def test_maps_become_tokens_without_a_round_trip(files, exported):
+    """Nothing but the 3x3 convolution wants its channels first, behind the patches and ResNet."""
+    small = exported("co_dino_r50_small", height=128, width=192, batch=2)
+    for path, at_the_end in ((files.plugin, 0), (small.plugin, 4)):
+        nodes = [node for node in onnx.load(path).graph.node if node.op_type == "Transpose"]
+        modules = [node.name.rpartition("/")[0] for node in nodes]
+        assert [name for name in modules if name.startswith("neck")] == [
+            "neck.extra_convs.0.conv"
+        ] * 2
+        assert modules.count("backbone") == at_the_end
+
+
 def test_files_hold_no_path_of_the_exporting_machine(files):
     root = str(Path(__file__).parents[2]).encode()
     assert root not in files.plugin.read_bytes()
