@@ -22,6 +22,12 @@ from typing import NamedTuple, TextIO
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "codetr" / "trained" / "co_dino_digits" / "weights.safetensors"
 
+KERNEL_TESTS = {
+    "sample_": "test_kernel_gpu.py",
+    "attend_windows": "test_window_kernel_gpu.py",
+}
+"""What our kernels' names hold, and the tests that launch them."""
+
 
 class Case(NamedTuple):
     """One ONNX to export, and the engines to build from it."""
@@ -104,21 +110,24 @@ class Campaign:
     def sanitizer(self) -> None:
         """The kernels under each tool of compute-sanitizer."""
         for tool in ("memcheck", "initcheck", "racecheck", "synccheck"):
-            command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1"]
-            # PyTorch's kernels are not ours to check, and would take hours.
-            command += ["--kernel-name", "kernel_substring=sample_"]
-            tests = "not large"
-            if tool == "initcheck":
-                # It does not see what those kernels write: inputs come from the host here, and
-                # outputs may be copied.
-                tests += " and agrees"
-                command += ["--check-api-memory-access", "no"]
-            command += [sys.executable, "-m", "pytest", "-q", "tests/plugin/test_kernel_gpu.py"]
-            self.execute(tool, [*command, "-k", tests], limit=3600)
+            for kernel, file in KERNEL_TESTS.items():
+                command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "1"]
+                # PyTorch's kernels are not ours to check, and would take hours.
+                command += ["--kernel-name", f"kernel_substring={kernel}"]
+                tests = "not large"
+                if tool == "initcheck":
+                    # It does not see what those kernels write: inputs come from the host here, and
+                    # outputs may be copied.
+                    tests += " and agrees"
+                    command += ["--check-api-memory-access", "no"]
+                command += [sys.executable, "-m", "pytest", "-q", f"tests/plugin/{file}"]
+                self.execute(f"{tool} {kernel}", [*command, "-k", tests], limit=3600)
 
     def kernel(self) -> None:
-        """The sampling kernel beside PyTorch's."""
-        self.run("kernel", "benchmarks.ms_deform_attn", "-o", self.results / "ms-deform-attn.json")
+        """The kernels beside PyTorch's."""
+        for name in ("ms-deform-attn", "window-attn"):
+            module = f"benchmarks.{name.replace('-', '_')}"
+            self.run(f"kernel {name}", module, "-o", self.results / f"{name}.json")
 
     def export(self) -> None:
         """All ONNX files at once."""

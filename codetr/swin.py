@@ -1,10 +1,8 @@
 """Swin Transformer (arXiv 2103.14030) as ``mmdet/models/backbones/swin.py`` runs it.
 
-Everything stays in (B, H, W, C). Quirks kept from the original: windows are padded after the first
-norm and padded tokens are not masked, so their keys are the bias of ``qkv``; odd blocks shift even
-where the map is one window.
+Everything stays in (B, H, W, C).
 
-Letters: B batch, C channels, W windows of a picture, N tokens of a window, M heads, D = C / M.
+Letters: B batch, C channels, N tokens of a window, M heads.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from codetr.layers import LayerNorm
 from codetr.presets import SwinConfig
+from codetr.window_attn import window_attention
 
 PATCH_SIZE = 4
 MLP_RATIO = 4
@@ -61,10 +60,10 @@ class WindowAttention(nn.Module):
 
     relative_position_index: Tensor
 
-    def __init__(self, channels: int, num_heads: int, window_size: int) -> None:
+    def __init__(self, channels: int, num_heads: int, window_size: int, shift: int) -> None:
         super().__init__()
-        self.num_heads = num_heads
-        self.scale = (channels // num_heads) ** -0.5
+        self.window_size = window_size
+        self.shift = shift
         self.qkv = nn.Linear(channels, 3 * channels)
         self.proj = nn.Linear(channels, channels)
         self.relative_position_bias_table = nn.Parameter(
@@ -73,25 +72,13 @@ class WindowAttention(nn.Module):
         index = relative_position_index(window_size)
         self.register_buffer("relative_position_index", index, persistent=False)
 
-    def forward(self, windows: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend inside windows.
-
-        Args:
-            windows: (B*W, N, C).
-            mask: (B*W, 1, N, N) added to the logits of shifted windows, or None.
-
-        Returns:
-            (B*W, N, C).
-        """
-        _, tokens, channels = windows.shape
-        qkv = self.qkv(windows).reshape(-1, tokens, 3, self.num_heads, channels // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B*W, M, N, D)
-        # The scale sits on the query and the logits stay 4-D: TensorRT fuses that pattern.
-        logits = (query * self.scale) @ key.transpose(-2, -1) + self.position_bias()
-        if mask is not None:
-            logits = logits + mask
-        attended = logits.softmax(-1) @ value  # (B*W, M, N, D)
-        return self.proj(attended.transpose(1, 2).flatten(2))
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        # The original pads with zeros before this layer, of which it makes its bias.
+        attended = window_attention(
+            self.qkv(x), self.qkv.bias, self.position_bias(), self.window_size, self.shift
+        )
+        return self.proj(attended)
 
     def position_bias(self) -> Tensor:
         """(M, N, N): the learned bias of every pair of tokens."""
@@ -103,33 +90,17 @@ class SwinBlock(nn.Module):
 
     def __init__(self, channels: int, num_heads: int, window_size: int, shift: int) -> None:
         super().__init__()
-        self.window_size = window_size
-        self.shift = shift
         self.norm1 = LayerNorm(channels)
-        self.attn = WindowAttention(channels, num_heads, window_size)
+        self.attn = WindowAttention(channels, num_heads, window_size, shift)
         self.norm2 = LayerNorm(channels)
         self.fc1 = nn.Linear(channels, MLP_RATIO * channels)
         self.gelu = nn.GELU()
         self.fc2 = nn.Linear(MLP_RATIO * channels, channels)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C); ``mask`` (B*W, 1, N, N) is used by shifted blocks."""
-        x = x + self.attend(self.norm1(x), mask)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)."""
+        x = x + self.attn(self.norm1(x))
         return x + self.fc2(self.gelu(self.fc1(self.norm2(x))))
-
-    def attend(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C): pad, roll, attend by windows, and back."""
-        size, shift = self.window_size, self.shift
-        _, height, width, _ = x.shape
-        x = F.pad(x, (0, 0, 0, -width % size, 0, -height % size))
-        if shift:
-            x = x.roll((-shift, -shift), (1, 2))
-        rows, columns = x.shape[1] // size, x.shape[2] // size
-        windows = self.attn(partition_windows(x, size), mask if shift else None)
-        x = merge_windows(windows, rows, columns, size)
-        if shift:
-            x = x.roll((shift, shift), (1, 2))
-        return x[:, :height, :width]
 
 
 class SwinStage(nn.Module):
@@ -139,7 +110,6 @@ class SwinStage(nn.Module):
         self, channels: int, depth: int, num_heads: int, window_size: int, merge: bool
     ) -> None:
         super().__init__()
-        self.window_size = window_size
         self.blocks = nn.ModuleList(
             SwinBlock(channels, num_heads, window_size, shift=block % 2 * (window_size // 2))
             for block in range(depth)
@@ -148,10 +118,8 @@ class SwinStage(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W, C) -> the same before merging, and (B, H/2, W/2, 2C) after it."""
-        mask = shift_mask(x.shape[1], x.shape[2], self.window_size, x)
-        mask = mask.repeat(x.shape[0], 1, 1, 1)  # (B*W, 1, N, N)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x)
         return x, self.downsample(x)
 
 
@@ -181,41 +149,9 @@ class Swin(nn.Module):
         return outputs
 
 
-def partition_windows(x: Tensor, size: int) -> Tensor:
-    """(B, H, W, C) -> (B*windows, size*size, C), windows row-major."""
-    _, height, width, channels = x.shape
-    x = x.reshape(-1, height // size, size, width // size, size, channels)
-    return x.transpose(2, 3).reshape(-1, size * size, channels)
-
-
-def merge_windows(windows: Tensor, rows: int, columns: int, size: int) -> Tensor:
-    """(B*rows*columns, size*size, C) -> (B, rows*size, columns*size, C)."""
-    channels = windows.shape[-1]
-    x = windows.reshape(-1, rows, columns, size, size, channels)
-    return x.transpose(2, 3).reshape(-1, rows * size, columns * size, channels)
-
-
 def relative_position_index(window_size: int) -> Tensor:
     """(N, N) int64: row of the bias table for query i and key j, by their distance."""
     position = torch.arange(window_size)
     distance = position[:, None] - position + window_size - 1  # (size, size)
     rows = distance[:, None, :, None] * (2 * window_size - 1)
     return (rows + distance[None, :, None, :]).reshape(window_size**2, window_size**2)
-
-
-def shift_mask(height: int, width: int, size: int, like: Tensor) -> Tensor:
-    """(W, 1, N, N) with -100 between tokens that only the roll brought together, else 0.
-
-    Rolling joins the map's end to its start; the regions are cut at the last window and at the
-    shift, on the padded map.
-    """
-
-    def strips(length: int) -> Tensor:
-        padded = length + -length % size
-        position = torch.arange(padded, device=like.device)
-        return (position >= padded - size).int() + (position >= padded - size // 2).int()
-
-    regions = 3 * strips(height)[:, None] + strips(width)
-    regions = partition_windows(regions[None, :, :, None], size).squeeze(-1)  # (W, N)
-    apart = regions[:, None, :, None] != regions[:, None, None, :]
-    return torch.where(apart, -100.0, 0.0).to(like.dtype)

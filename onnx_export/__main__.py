@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     result = argparse.ArgumentParser(
         prog="python -m onnx_export",
-        description="Export a Co-DINO checkpoint to ONNX, with the custom node and in plain ONNX.",
+        description="Export a Co-DINO checkpoint to ONNX, with the custom nodes and in plain ONNX.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

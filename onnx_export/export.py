@@ -14,16 +14,18 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from codetr.checkpoint import Checkpoint, build_model, read_checkpoint
+from codetr.deform_attn import MSDeformAttn
 from codetr.errors import UserError
 from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
 from codetr.original_names import expected_shapes
 from codetr.presets import PIXEL_MEAN, PIXEL_STD
+from codetr.swin import WindowAttention
 from onnx_export.checks import check_graph
-from onnx_export.node import OP_TYPE
+from onnx_export.node import OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
 from onnx_export.passes import CLEAN_UP, run_passes
 from onnx_export.precision import Precision
-from onnx_export.reference import write_out_custom_nodes
+from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
 from onnx_export.stages import find_stages
 from onnx_export.topk import split_topk
 from onnx_export.trace import TRACED_BATCH, trace
@@ -63,7 +65,7 @@ class ExportConfig:
 
 
 def export(config: ExportConfig, output: Path, report: Report) -> tuple[Path, Path]:
-    """Write ``output`` (custom node) and beside it ``….ref.onnx`` (plain ONNX).
+    """Write ``output`` (custom nodes) and beside it ``….ref.onnx`` (plain ONNX).
 
     Both appear whole at the end, or not at all.
 
@@ -118,8 +120,8 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     }
     del checkpoint
     counts = _norms(model, config.precision)
+    custom_nodes = _custom_nodes(model, config.precision)
     architecture = model.config
-    custom_nodes = architecture.encoder_layers + architecture.decoder_layers
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
     traced = trace(
         model,
@@ -132,16 +134,16 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     graph = gs.import_onnx(traced)
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
-    run_passes(graph, (split_topk, *CLEAN_UP), report)
+    run_passes(graph, (split_topk, write_out_windows_without_kernel, *CLEAN_UP), report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | {OP_TYPE: custom_nodes}, traced_batch)
+    check_graph(finished, counts | custom_nodes, traced_batch)
     _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
     metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | {OP_TYPE: 0}, traced_batch)
+    check_graph(finished, counts | dict.fromkeys(custom_nodes, 0), traced_batch)
     _save(finished, reference)
 
 
@@ -170,6 +172,23 @@ def _norms(model: CoDino, precision: Precision) -> dict[str, int]:
         "LayerNormalization": sum(isinstance(m, LayerNorm) for m in modules) + of_zero_token,
         "ReduceMean": 4 * group_norms,  # mean and variance, of rows and of all
         "Sqrt": group_norms,
+    }
+
+
+def _custom_nodes(model: CoDino, precision: Precision) -> dict[str, int]:
+    """How many custom nodes the graph has to have where the plugin computes it."""
+    modules = list(model.modules())
+    return {
+        OP_TYPE: sum(isinstance(m, MSDeformAttn) for m in modules),
+        WINDOW_OP_TYPE: sum(
+            has_window_kernel(
+                half=precision != "fp32",
+                window_size=m.window_size,
+                head_channels=m.proj.in_features // m.relative_position_bias_table.shape[1],
+            )
+            for m in modules
+            if isinstance(m, WindowAttention)
+        ),
     }
 
 

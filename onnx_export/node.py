@@ -1,8 +1,8 @@
-"""The custom node: its ONNX schema and how the exporter writes it."""
+"""The custom nodes: their ONNX schemas and how the exporter writes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import onnx
@@ -11,39 +11,81 @@ import torch
 
 DOMAIN = "codetr"
 OP_TYPE = "CoDetrMSDeformAttn"
-"""Also the name of the TensorRT plugin: parsers look a plugin up by the op type alone."""
+WINDOW_OP_TYPE = "CoDetrWindowAttention"
+"""Also the names of the TensorRT plugins: parsers look a plugin up by the op type alone."""
+
+_PLUGIN = {"plugin_version": "1", "plugin_namespace": ""}
+"""TensorRT 10.6 finds the plugins under exactly these."""
+
+_INT, _STRING = onnx.defs.OpSchema.AttrType.INT, onnx.defs.OpSchema.AttrType.STRING
+_FLOATS = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
 
 
-def register_schema() -> None:
-    """Tell ``onnx`` about the node, so that checker and shape inference know it. Idempotent."""
+def has_window_kernel(*, half: bool, window_size: int, head_channels: int) -> bool:
+    """Whether the plugin has a kernel for such window attention: ``plugin/csrc/window_attn.h``.
+
+    Args:
+        half: computed in float16 or bfloat16.
+        window_size: side of a window, in tokens.
+        head_channels: of one head.
+    """
+    return half and window_size in (7, 8, 12) and head_channels == 32
+
+
+def register_schemas() -> None:
+    """Tell ``onnx`` about the nodes, so that checker and shape inference know them. Idempotent."""
     if onnx.defs.has(OP_TYPE, DOMAIN):
         return
-    define = onnx.defs.OpSchema
-    floats = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
-    parameters = (
-        ("value", "T", "(B, S, C); levels one after the other, row-major"),
-        ("sampling", "T", "(B, Q, M*L*P*3): offsets x, y, then attention logits, both raw"),
-        ("reference", "tensor(float)", "(B or 1, Q, 2 or 4) relative to the valid region"),
-        ("level_sizes", "tensor(int32)", "(L, 2) height and width of each level"),
-        ("valid_sizes", "tensor(int32)", "(B or 1, L, 2) the part of each level that is picture"),
-    )
-    attributes = (
-        ("num_heads", define.AttrType.INT),
-        ("num_points", define.AttrType.INT),
-        ("plugin_version", define.AttrType.STRING),
-        ("plugin_namespace", define.AttrType.STRING),
-    )
-    schema = define(
+    _register(
         OP_TYPE,
+        "Fused multi-scale deformable attention; see codetr/deform_attn.py.",
+        inputs=(
+            ("value", "T", "(B, S, C); levels one after the other, row-major"),
+            ("sampling", "T", "(B, Q, M*L*P*3): offsets x, y, then attention logits, both raw"),
+            ("reference", "tensor(float)", "(B or 1, Q, 2 or 4) relative to the valid region"),
+            ("level_sizes", "tensor(int32)", "(L, 2) height and width of each level"),
+            ("valid_sizes", "tensor(int32)", "(B or 1, L, 2) what of each level is picture"),
+        ),
+        output=("output", "T", "(B, Q, C)"),
+        attributes=("num_heads", "num_points"),
+        infer=_infer_sampled,
+    )
+    _register(
+        WINDOW_OP_TYPE,
+        "Attention inside the windows of a Swin block; see codetr/window_attn.py.",
+        inputs=(
+            ("qkv", "T", "(B, H, W, 3C): queries, keys, values"),
+            ("padding", "T", "(3C): the same of a padded token"),
+            ("bias", "T", "(M, N, N): added to the logits of M heads and N tokens of a window"),
+        ),
+        output=("output", "T", "(B, H, W, C)"),
+        attributes=("window_size", "shift"),
+        infer=_infer_attended,
+    )
+
+
+def _register(
+    op_type: str,
+    doc: str,
+    *,
+    inputs: Iterable[tuple[str, str, str]],
+    output: tuple[str, str, str],
+    attributes: Iterable[str],
+    infer: Callable[[Any], None],
+) -> None:
+    define = onnx.defs.OpSchema
+    kinds = dict.fromkeys(attributes, _INT) | dict.fromkeys(_PLUGIN, _STRING)
+    schema = define(
+        op_type,
         DOMAIN,
         1,
-        doc="Fused multi-scale deformable attention; see codetr/deform_attn.py.",
-        inputs=[define.FormalParameter(name, kind, doc) for name, kind, doc in parameters],
-        outputs=[define.FormalParameter("output", "T", "(B, Q, C)")],
-        type_constraints=[("T", floats, "type of values, offsets, logits and output")],
-        attributes=[define.Attribute(name, kind, "", required=True) for name, kind in attributes],
+        doc=doc,
+        inputs=[define.FormalParameter(*parameter) for parameter in inputs],
+        outputs=[define.FormalParameter(*output)],
+        type_constraints=[("T", _FLOATS, "type of all that is computed with")],
+        attributes=[define.Attribute(*item, "", required=True) for item in kinds.items()],
     )
-    schema.set_type_and_shape_inference_function(_infer_output)
+    schema.set_type_and_shape_inference_function(infer)
     onnx.defs.register_schema(schema)
 
 
@@ -68,15 +110,21 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
             valid_sizes,
             num_heads=num_heads,
             num_points=num_points,
-            # TensorRT 10.6 finds the plugin under exactly these.
-            plugin_version="1",
-            plugin_namespace="",
+            **_PLUGIN,
         )
 
-    return {torch.ops.codetr.ms_deform_attn.default: ms_deform_attn}
+    def window_attention(qkv: Any, padding: Any, bias: Any, window_size: int, shift: int) -> Any:
+        return getattr(opset, WINDOW_OP_TYPE)(
+            qkv, padding, bias, window_size=window_size, shift=shift, **_PLUGIN
+        )
+
+    return {
+        torch.ops.codetr.ms_deform_attn.default: ms_deform_attn,
+        torch.ops.codetr.window_attention.default: window_attention,
+    }
 
 
-def _infer_output(context: Any) -> None:
+def _infer_sampled(context: Any) -> None:
     """Type of ``value``, its batch and channels, the number of queries of ``sampling``."""
     value, sampling = context.get_input_type(0), context.get_input_type(1)
     output = onnx.TypeProto()
@@ -84,4 +132,18 @@ def _infer_output(context: Any) -> None:
     if value.tensor_type.HasField("shape") and sampling.tensor_type.HasField("shape"):
         queries = sampling.tensor_type.shape.dim[1]
         output.tensor_type.shape.dim[1].CopyFrom(queries)
+    context.set_output_type(0, output)
+
+
+def _infer_attended(context: Any) -> None:
+    """Type and shape of ``qkv`` with a third of its channels."""
+    qkv = context.get_input_type(0)
+    output = onnx.TypeProto()
+    output.CopyFrom(qkv)
+    if qkv.tensor_type.HasField("shape"):
+        channels = output.tensor_type.shape.dim[3]
+        if channels.HasField("dim_value"):
+            channels.dim_value //= 3
+        else:
+            channels.Clear()
     context.set_output_type(0, output)

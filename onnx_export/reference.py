@@ -1,174 +1,45 @@
-"""The custom node in plain ONNX: bilinear sampling by Gather, never GridSample.
-
-TensorRT is reported to miscompile GridSample (NVIDIA/TensorRT #4813) and to take its opset-20 mode
-for nearest (#4646). Here every level and every corner of the bilinear cell is gathered and summed
-in turn, so that the largest intermediate tensor is one row for each sample of one level.
-
-Letters: B batch, S tokens, Q queries, M heads, D channels of a head, L levels, P points.
-"""
+"""Custom nodes in plain ONNX: all of them, or those that the plugin has no kernel for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import product
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from onnx_export.node import OP_TYPE
+from onnx_export.node import OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
 from onnx_export.passes import onnx_type
+from onnx_export.plain_sampling import PlainSampling
+from onnx_export.plain_windows import PlainWindows
 
-FLOAT, INT32 = TensorProto.FLOAT, TensorProto.INT32
+_HALF_PRECISIONS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def write_out_custom_nodes(graph: gs.Graph) -> str:
-    """Replace every custom node by :class:`PlainSampling`; levels have to be of constant size."""
-    nodes = [node for node in graph.nodes if node.op == OP_TYPE]
+    """Replace every custom node; maps and levels have to be of constant size."""
+    return _write_out(graph, lambda _: True)
+
+
+def write_out_windows_without_kernel(graph: gs.Graph) -> str:
+    """Replace the nodes of window attention that the plugin cannot compute."""
+    return _write_out(graph, lambda node: node.op == WINDOW_OP_TYPE and not _has_kernel(node))
+
+
+def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
+    writers = {OP_TYPE: PlainSampling, WINDOW_OP_TYPE: PlainWindows}
+    nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
     for node in nodes:
-        PlainSampling(graph, node).write()
+        writers[node.op](graph, node).write()
         node.outputs.clear()
     graph.import_domains = None  # found anew from the nodes
     graph.cleanup().toposort()
     return f"{len(nodes)} custom nodes written out"
 
 
-class PlainSampling:
-    """Writes what :func:`codetr.deform_attn.ms_deform_attn` computes as ONNX nodes."""
-
-    def __init__(self, graph: gs.Graph, node: gs.Node) -> None:
-        self.graph = graph
-        self.name = node.name
-        self.value, self.sampling, self.reference, level_sizes, self.valid_sizes = node.inputs
-        self.output = node.outputs[0]
-        self.heads = node.attrs["num_heads"]
-        self.points = node.attrs["num_points"]
-        self.levels = [(int(h), int(w)) for h, w in level_sizes.values]
-        self.tokens, self.channels = self.value.shape[1:]
-        self.count = 0
-
-    def write(self) -> None:
-        """Append the nodes to the graph; the last one gives the custom node's output."""
-        offsets, weights = self.offsets_and_weights()
-        rows = self.emit("Reshape", self.value, [-1, self.channels // self.heads])  # (B*S*M, D)
-        total = None
-        start = 0
-        for level, (height, width) in enumerate(self.levels):
-            valid = self.valid_size(level)
-            first_row = self.first_rows(start)
-            level_weights = self.emit("Gather", weights, np.int64(level), axis=3)
-            positions = self.positions(self.emit("Gather", offsets, np.int64(level), axis=3), valid)
-            for cell, share in self.corners(positions, valid, height, width):
-                row = self.emit("Add", self.emit("Mul", cell, np.int32(self.heads)), first_row)
-                sampled = self.as_float(self.emit("Gather", rows, row, axis=0))  # (B, Q, M, P, D)
-                weight = self.emit("Mul", share, level_weights)  # (B, Q, M, P)
-                weighted = self.emit("Mul", sampled, self.emit("Unsqueeze", weight, [4]))
-                term = self.emit("ReduceSum", weighted, [3], keepdims=0)  # (B, Q, M, D)
-                total = term if total is None else self.emit("Add", total, term)
-            start += height * width
-        merged = self.emit("Reshape", total, [0, 0, self.channels])  # (B, Q, M*D)
-        self.append("Cast", [merged], self.output, to=onnx_type(self.value))
-
-    def offsets_and_weights(self) -> tuple[gs.Variable, gs.Variable]:
-        """Offsets (B, Q, M, L, P, 2) and softmax weights (B, Q, M, L, P), float32."""
-        levels, points = len(self.levels), self.points
-        samples = self.heads * levels * points
-        sampling = self.as_float(self.sampling)
-        offsets = self.emit("Slice", sampling, [0], [2 * samples], [2])
-        logits = self.emit("Slice", sampling, [2 * samples], [3 * samples], [2])
-        logits = self.emit("Reshape", logits, [0, 0, self.heads, levels * points])
-        weights = self.emit("Softmax", logits, axis=3)
-        weights = self.emit("Reshape", weights, [0, 0, self.heads, levels, points])
-        return self.emit("Reshape", offsets, [0, 0, self.heads, levels, points, 2]), weights
-
-    def valid_size(self, level: int) -> gs.Variable:
-        """(B or 1, 1, 1, 1, 2) float32: width and height of a level's valid region."""
-        size = self.emit("Gather", self.valid_sizes, np.int64(level), axis=1)
-        size = self.as_float(self.emit("Gather", size, np.array([1, 0]), axis=1))
-        return self.emit("Unsqueeze", size, [1, 2, 3])
-
-    def positions(self, offsets: gs.Variable, valid: gs.Variable) -> gs.Variable:
-        """(B, Q, M, P, 2) x, y of the samples in cells; the first cell's centre is 0."""
-        centre = self.emit("Slice", self.reference, [0], [2], [2])
-        centre = self.emit("Mul", self.emit("Unsqueeze", centre, [2, 3]), valid)
-        if self.reference.shape[2] == 4:
-            size = self.emit("Slice", self.reference, [2], [4], [2])
-            size = self.emit("Mul", self.emit("Unsqueeze", size, [2, 3]), valid)
-            offsets = self.emit(
-                "Mul", offsets, self.emit("Mul", size, np.float32(0.5 / self.points))
-            )
-        return self.emit("Sub", self.emit("Add", centre, offsets), np.float32(0.5))
-
-    def corners(
-        self, positions: gs.Variable, valid: gs.Variable, height: int, width: int
-    ) -> Iterator[tuple[gs.Variable, gs.Variable]]:
-        """The four cells around each position: index in the level and bilinear share, (B, Q, M, P).
-
-        A cell outside the valid region keeps an index inside the level and a share of zero.
-        """
-        first = self.emit("Floor", positions)
-        fraction = self.emit("Sub", positions, first)
-        sides = [
-            self.side(first, self.emit("Sub", np.float32(1), fraction), valid, height, width),
-            self.side(self.emit("Add", first, np.float32(1)), fraction, valid, height, width),
-        ]
-        for (_, y, _, share_y), (x, _, share_x, _) in product(sides, sides):
-            cell = self.emit("Add", self.emit("Mul", y, np.int32(width)), x)
-            yield cell, self.emit("Mul", share_x, share_y)
-
-    def side(
-        self,
-        cell: gs.Variable,
-        share: gs.Variable,
-        valid: gs.Variable,
-        height: int,
-        width: int,
-    ) -> tuple[gs.Variable, ...]:
-        """x and y (int32) of ``cell`` (B, Q, M, P, 2) inside the level, and their shares."""
-        inside = self.emit(
-            "And",
-            self.emit("GreaterOrEqual", cell, np.float32(0)),
-            self.emit("Less", cell, valid),
-        )
-        share = self.emit("Where", inside, share, np.float32(0))
-        last = np.array([width - 1, height - 1], np.float32)
-        cell = self.emit("Max", self.emit("Min", cell, last), np.float32(0))
-        cell = self.emit("Cast", cell, to=INT32)
-        x, y = (self.emit("Gather", cell, np.int64(axis), axis=4) for axis in (0, 1))
-        share_x, share_y = (self.emit("Gather", share, np.int64(axis), axis=4) for axis in (0, 1))
-        return x, y, share_x, share_y
-
-    def first_rows(self, start: int) -> gs.Variable | np.ndarray:
-        """(B or 1, 1, M, 1) int32: rows of the heads of a level's first token in each picture."""
-        heads = np.arange(start * self.heads, (start + 1) * self.heads, dtype=np.int32)
-        rows = heads.reshape(1, 1, -1, 1)
-        batch = self.value.shape[0]
-        if batch == 1:
-            return rows
-        count = self.emit("Gather", self.emit("Shape", self.value), np.int64(0))
-        count = self.emit("Cast", count, to=INT32)
-        pictures = self.emit("Range", np.int32(0), count, np.int32(1))  # (B,)
-        step = np.int32(self.tokens * self.heads)
-        pictures = self.emit("Mul", self.emit("Unsqueeze", pictures, [1, 2, 3]), step)
-        return self.emit("Add", pictures, rows)
-
-    def as_float(self, x: gs.Variable) -> gs.Variable:
-        """``x`` in float32."""
-        return self.emit("Cast", x, to=FLOAT)
-
-    def emit(self, op: str, *inputs: Any, **attributes: Any) -> gs.Variable:
-        """Append one node; numbers and arrays among the inputs become constants."""
-        output = gs.Variable(f"{self.name}/{op}_{self.count}")
-        self.append(op, list(inputs), output, **attributes)
-        return output
-
-    def append(self, op: str, inputs: list[Any], output: gs.Variable, **attributes: Any) -> None:
-        """As ``emit``, into a given output."""
-        self.count += 1
-        name = f"{self.name}/{op}_{self.count}"
-        tensors = [
-            x if isinstance(x, gs.Tensor) else gs.Constant(f"{name}/input_{index}", np.asarray(x))
-            for index, x in enumerate(inputs)
-        ]
-        self.graph.nodes.append(gs.Node(op, name, attributes, tensors, [output]))
+def _has_kernel(node: gs.Node) -> bool:
+    qkv, _, bias = node.inputs
+    return has_window_kernel(
+        half=onnx_type(qkv) in _HALF_PRECISIONS,
+        window_size=node.attrs["window_size"],
+        head_channels=qkv.shape[3] // (3 * bias.shape[0]),
+    )

@@ -1,4 +1,4 @@
-"""PyTorch model to an ONNX graph with the custom node, by ``torch.onnx.export(dynamo=True)``."""
+"""PyTorch model to an ONNX graph with the custom nodes, by ``torch.onnx.export(dynamo=True)``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import onnx_ir
 import torch
 
 from codetr.model import CoDino
-from onnx_export.node import register_schema, translations
+from onnx_export.node import register_schemas, translations
 from onnx_export.precision import Precision, TypedModel
 
 TRACED_BATCH = 67
@@ -44,7 +44,7 @@ def trace(
     Returns:
         A graph whose nodes are named by module path and operation.
     """
-    register_schema()
+    register_schemas()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not missed
     pictures = TRACED_BATCH if batch == "dynamic" else batch
     # Only shapes are looked at: empty tensors of any size take no memory.

@@ -1,4 +1,4 @@
-"""The TensorRT operator of deformable attention: finds the built library and loads it.
+"""The TensorRT operators, of deformable and of window attention: finds and loads their library.
 
 The C++ and CUDA sources are in ``csrc``; ``python -m plugin build`` compiles them. The public names
 are loaded on first use, so that importing this package costs nothing.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-OP_TYPE = "CoDetrMSDeformAttn"
-"""Name of the plugin and op type of the ONNX node; its version is "1", its namespace ""."""
+OP_TYPES = ("CoDetrMSDeformAttn", "CoDetrWindowAttention")
+"""Names of the plugins and op types of the ONNX nodes; their version is "1", their namespace ""."""
 
 _MODULES = {"build_plugin": "build", "library_path": "library", "load": "library"}
-__all__ = ["OP_TYPE", "build_plugin", "library_path", "load"]
+__all__ = ["OP_TYPES", "build_plugin", "library_path", "load"]
 
 
 def __getattr__(name: str) -> Any:

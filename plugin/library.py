@@ -29,7 +29,7 @@ def library_path(explicit: Path | None = None) -> Path:
 
 
 def load(trt: ModuleType, path: Path | None = None) -> Path:
-    """Make the plugin known to TensorRT, unless it is already; returns the library's path.
+    """Make the plugins known to TensorRT, unless they are already; returns the library's path.
 
     Args:
         trt: the imported ``tensorrt`` (or ``tensorrt_rtx``) module.
@@ -41,13 +41,14 @@ def load(trt: ModuleType, path: Path | None = None) -> Path:
     library = library_path(path)
     registry = trt.get_plugin_registry()
 
-    def is_known() -> bool:
-        return registry.get_creator(plugin.OP_TYPE, "1", "") is not None
+    def are_known() -> bool:
+        creators = (registry.get_creator(name, "1", "") for name in plugin.OP_TYPES)
+        return all(creator is not None for creator in creators)
 
-    if not is_known():
+    if not are_known():
         # Its result says nothing: the handle is null in either case.
         registry.load_library(str(library.resolve()))
-    if not is_known():
+    if not are_known():
         raise UserError(
             f"{trt.__name__} {trt.__version__} cannot load the plugin library {library}; "
             f"it takes one of TensorRT 10.6 or newer, built by: {_BUILD}"

@@ -28,6 +28,7 @@ KINDS = ("products", "attention", "plugin", "norm", "GELU", "top-k", "copies", "
 NO_PART = "other"
 """Layers of no ONNX node: changes of layout between parts, mostly."""
 
+_WINDOW_ATTENTION = "CoDetrWindowAttention"
 _PRODUCTS = re.compile("gemm|conv|fprop", re.IGNORECASE)
 # The compiler calls its kernels after what they compute: __myl_AddDivCasErfCasAddMulMul_…
 _GENERATED = re.compile(r"__myl_((?:[A-Z][a-z]{2})+)")
@@ -116,10 +117,10 @@ def part_of(layer: Layer) -> str:
 
 def kind_of(layer: Layer) -> str:
     """One of ``KINDS``."""
+    if "_mha" in layer.name or _attends_windows(layer):
+        return "attention"
     if layer.kind.startswith("Plugin"):
         return "plugin"
-    if "_mha" in layer.name:
-        return "attention"
     if _PRODUCTS.search(layer.kind) or _PRODUCTS.search(layer.tactic):
         return "products"
     generated = _GENERATED.match(layer.name)
@@ -140,8 +141,10 @@ def count_flops(layer: Layer, kind: str) -> int:
     if kind not in ("attention", "products") or not out:
         return 0
     shapes = [tensor.shape for tensor in layer.inputs]
-    if kind == "attention":  # inputs (B, T, D), (B, D, S), …; outputs (B, T, D)
-        return 4 * prod(out) * shapes[1][-1]
+    if kind == "attention":
+        # Inputs (B, T, D), (B, D, S), …; outputs (B, T, D). The plugin's third input is (M, N, N),
+        # of N keys, and its output (B, H, W, C).
+        return 4 * prod(out) * shapes[2 if _attends_windows(layer) else 1][-1]
     if layer.kernel:
         return 2 * prod(out) * prod(layer.kernel) * shapes[0][1] // layer.groups
     return 2 * prod(out) * _inner_size(shapes, out[-1])
@@ -158,6 +161,10 @@ def current_peaks() -> Peaks:
         tflops=sms * sm_khz * per_clock / 1e9 if per_clock else None,
         gb_per_s=2 * memory_khz * bus_bits / 8 / 1e6,  # two transfers in a clock
     )
+
+
+def _attends_windows(layer: Layer) -> bool:
+    return layer.kind.startswith("Plugin") and _WINDOW_ATTENTION in layer.name
 
 
 def _inner_size(shapes: Sequence[tuple[int, ...]], columns: int) -> int:

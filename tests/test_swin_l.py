@@ -59,6 +59,7 @@ def test_export_at_1280x1920_in_fp16(weights, tmp_path):
     # The export checks itself; what is counted here is what the issue of a custom node is about.
     ops = Counter(node.op_type for node in onnx.load(output).graph.node)
     assert ops["CoDetrMSDeformAttn"] == 12
+    assert ops["CoDetrWindowAttention"] == 24
     assert ops["LayerNormalization"] == 88
     assert not ops.keys() & {"GridSample", "ReduceMean", "Pow", "Sqrt"}
     for path in (output, output.with_suffix(".ref.onnx")):

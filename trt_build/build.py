@@ -92,7 +92,7 @@ def build_engine(
     summary = read_onnx(onnx)
     if summary.plugin_ops and not backend.runs_plugins:
         raise UserError(
-            f"{onnx} holds the plugin node {', '.join(summary.plugin_ops)}, which "
+            f"{onnx} holds plugin nodes ({', '.join(summary.plugin_ops)}), which "
             f"{backend.title} cannot run; give {onnx.with_suffix('.ref.onnx').name}"
         )
     trt = backend.load()

@@ -85,7 +85,7 @@ def _plain_model(path: Path) -> dict[str, Any]:
     summary = read_onnx(path)
     if summary.plugin_ops:
         raise UserError(
-            f"{path} holds the plugin node {', '.join(summary.plugin_ops)}, which only TensorRT "
+            f"{path} holds plugin nodes ({', '.join(summary.plugin_ops)}), which only TensorRT "
             f"can run; give {path.with_suffix('.ref.onnx').name}, which is written beside it"
         )
     return summary.model

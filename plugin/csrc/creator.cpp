@@ -1,6 +1,5 @@
 // Makes plugins from the attributes of an ONNX node or of a plan.
 #include "plugin.h"
-#include "report.h"
 
 #include <cstring>
 #include <new>
@@ -29,12 +28,13 @@ bool is_called(trt::PluginField const& field, char const* name) {
     return field.name != nullptr && std::strcmp(field.name, name) == 0;
 }
 
-bool all_known(trt::PluginFieldCollection const& fields, char const* layer) {
+bool all_known(trt::PluginFieldCollection const& fields, Operator const& op, Label const& label) {
+    auto const& [first, second] = op.attributes;
     for (int32_t i = 0; i < fields.nbFields; ++i) {
         trt::PluginField const& field = fields.fields[i];
-        if (!is_called(field, kNumHeads) && !is_called(field, kNumPoints)) {
-            report(layer, "got an attribute %s; wanted %s and %s",
-                   field.name != nullptr ? field.name : "without a name", kNumHeads, kNumPoints);
+        if (!is_called(field, first.name) && !is_called(field, second.name)) {
+            report(label, "got an attribute %s; wanted %s and %s",
+                   field.name != nullptr ? field.name : "without a name", first.name, second.name);
             return false;
         }
     }
@@ -43,67 +43,70 @@ bool all_known(trt::PluginFieldCollection const& fields, char const* layer) {
 
 // The one field called `name`; null if there is none or several.
 trt::PluginField const* find_field(trt::PluginFieldCollection const& fields, char const* name,
-                                   char const* layer) {
+                                   Label const& label) {
     trt::PluginField const* found = nullptr;
     for (int32_t i = 0; i < fields.nbFields; ++i) {
         if (is_called(fields.fields[i], name)) {
             if (found != nullptr) {
-                report(layer, "attribute %s is given twice", name);
+                report(label, "attribute %s is given twice", name);
                 return nullptr;
             }
             found = &fields.fields[i];
         }
     }
     if (found == nullptr) {
-        report(layer, "attribute %s is missing", name);
+        report(label, "attribute %s is missing", name);
     }
     return found;
 }
 
-// The value of that field; 0, which no attribute may be, if it cannot be had.
-int32_t read_field(trt::PluginFieldCollection const& fields, char const* name, char const* layer) {
-    trt::PluginField const* field = find_field(fields, name, layer);
+// Whether the attribute is there and fits; then `value` is what it is.
+bool read_field(trt::PluginFieldCollection const& fields, Attribute const& attribute,
+                Label const& label, int32_t& value) {
+    char const* name = attribute.name;
+    trt::PluginField const* field = find_field(fields, name, label);
     if (field == nullptr) {
-        return 0;
+        return false;
     }
     if (field->type != trt::PluginFieldType::kINT32) {
-        report(layer, "attribute %s is %s; wanted int32", name, name_of(field->type));
-        return 0;
+        report(label, "attribute %s is %s; wanted int32", name, name_of(field->type));
+        return false;
     }
     int32_t const length = field->data != nullptr ? field->length : 0;
     if (length != 1) {
-        report(layer, "attribute %s has %d values; wanted one", name, length);
-        return 0;
+        report(label, "attribute %s has %d values; wanted one", name, length);
+        return false;
     }
-    int32_t const value = *static_cast<int32_t const*>(field->data);
-    if (value <= 0) {
-        report(layer, "attribute %s is %d; wanted a positive number", name, value);
-        return 0;
+    value = *static_cast<int32_t const*>(field->data);
+    if (value < attribute.lowest) {
+        report(label, "attribute %s is %d; wanted %s", name, value,
+               attribute.lowest == 1 ? "a positive number" : "0 or more");
+        return false;
     }
-    return value;
+    return true;
 }
 
 } // namespace
+
+Creator::Creator(Operator const& op) noexcept
+    : operator_(op),
+      names_{{{op.attributes[0].name, nullptr, trt::PluginFieldType::kINT32, 1},
+              {op.attributes[1].name, nullptr, trt::PluginFieldType::kINT32, 1}}},
+      collection_{static_cast<int32_t>(names_.size()), names_.data()} {}
 
 trt::IPluginV3* Creator::createPlugin(char const* layer, trt::PluginFieldCollection const* fields,
                                       trt::TensorRTPhase) noexcept {
     trt::PluginFieldCollection const none{};
     trt::PluginFieldCollection const& given = fields != nullptr ? *fields : none;
-    if (!all_known(given, layer)) {
-        return nullptr;
+    Label const label{operator_.name, layer};
+    Values values{};
+    bool fit = all_known(given, operator_, label);
+    for (size_t i = 0; i < values.size() && fit; ++i) {
+        fit = read_field(given, operator_.attributes[i], label, values[i]);
     }
-    int32_t const heads = read_field(given, kNumHeads, layer);
-    int32_t const points = heads != 0 ? read_field(given, kNumPoints, layer) : 0;
-    return points != 0 ? new (std::nothrow) Plugin({heads, points}, layer) : nullptr;
+    return fit ? new (std::nothrow) Plugin(operator_, values, layer) : nullptr;
 }
 
-trt::PluginFieldCollection const* Creator::getFieldNames() noexcept {
-    static trt::PluginField const kFields[] = {
-        {kNumHeads, nullptr, trt::PluginFieldType::kINT32, 1},
-        {kNumPoints, nullptr, trt::PluginFieldType::kINT32, 1},
-    };
-    static trt::PluginFieldCollection const kCollection{2, kFields};
-    return &kCollection;
-}
+trt::PluginFieldCollection const* Creator::getFieldNames() noexcept { return &collection_; }
 
 } // namespace codetr

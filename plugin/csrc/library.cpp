@@ -1,8 +1,8 @@
 // What TensorRT finds in this library: the two entry points of IPluginRegistry::loadLibrary, and a
-// constructor that registers the plugin when something else loads the library.
+// constructor that registers the plugins when something else loads the library.
 //
 // `polygraphy run --plugins` and `trtexec --staticPlugins` only dlopen it. Then the constructor
-// looks for a TensorRT in the process and registers the plugin there, but only if its major version
+// looks for a TensorRT in the process and registers the plugins there, but only if its major version
 // is the one that this was compiled for: the registry's vtable differs between majors. libnvinfer is
 // not linked, so the same file loads in any version.
 #include "plugin.h"
@@ -19,10 +19,13 @@
 
 namespace {
 
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 2>;
+
 // Never destroyed: registries may outlive the static objects of this library.
-nvinfer1::IPluginCreatorInterface& creator() {
-    static auto& instance = *new codetr::Creator;
-    return instance;
+Creators const& creators() {
+    static Creators const instances{new codetr::Creator(codetr::ms_deform_attn_operator()),
+                                    new codetr::Creator(codetr::window_attn_operator())};
+    return instances;
 }
 
 bool is_tensorrt(char const* path) {
@@ -31,7 +34,7 @@ bool is_tensorrt(char const* path) {
     return std::strncmp(slash != nullptr ? slash + 1 : path, kName, sizeof(kName) - 1) == 0;
 }
 
-// loadLibrary dlopens this file and would then find the plugin registered already, and fail.
+// loadLibrary dlopens this file and would then find the plugins registered already, and fail.
 bool called_by_tensorrt() {
     std::array<void*, 64> frames{};
     int const count = backtrace(frames.data(), static_cast<int>(frames.size()));
@@ -70,12 +73,14 @@ void register_in(char const* path) {
     auto* major = find_function<decltype(getInferLibMajorVersion)>(library, "getInferLibMajorVersion");
     auto* registry = find_function<decltype(getPluginRegistry)>(library, "getPluginRegistry");
     if (major != nullptr && registry != nullptr && major() == NV_TENSORRT_MAJOR) {
-        registry()->registerCreator(creator(), codetr::kPluginNamespace);
+        for (nvinfer1::IPluginCreatorInterface* creator : creators()) {
+            registry()->registerCreator(*creator, codetr::kPluginNamespace);
+        }
     }
     dlclose(library); // the reference that dlopen added
 }
 
-__attribute__((constructor)) void register_plugin() {
+__attribute__((constructor)) void register_plugins() {
     Paths paths{};
     dl_iterate_phdr(note_tensorrt, &paths);
     if (paths.count == 0 || called_by_tensorrt()) {
@@ -89,9 +94,8 @@ __attribute__((constructor)) void register_plugin() {
 } // namespace
 
 CODETR_EXPORT nvinfer1::IPluginCreatorInterface* const* getCreators(int32_t& count) {
-    static nvinfer1::IPluginCreatorInterface* const creators[] = {&creator()};
-    count = 1;
-    return creators;
+    count = static_cast<int32_t>(creators().size());
+    return creators().data();
 }
 
 // loadLibrary wants it. The finder is not kept: its vtable differs between TensorRT 10 and 11.

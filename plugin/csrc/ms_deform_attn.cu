@@ -4,8 +4,7 @@
 #include "ms_deform_attn.h"
 
 #include "kernels.cuh"
-
-#include <cuda_runtime.h>
+#include "launch.cuh"
 
 #include <cstdint>
 #include <limits>
@@ -27,10 +26,6 @@ bool fits_together(MsDeformAttn const& p) {
            && (p.valid_batch == 1 || p.valid_batch == p.batch);
 }
 
-bool aligned(void const* pointer, size_t bytes) {
-    return reinterpret_cast<uintptr_t>(pointer) % bytes == 0;
-}
-
 bool has_vectorised(MsDeformAttn const& p, size_t element_size) {
     return p.levels == kLevels && p.points == kLanes && p.channels == p.heads * kHeadChannels
            && p.heads % kWarpHeads == 0 && p.heads / kWarpHeads <= kMaxGridYZ
@@ -39,23 +34,12 @@ bool has_vectorised(MsDeformAttn const& p, size_t element_size) {
            && aligned(p.sampling, 2 * element_size);
 }
 
-template <typename... Parameters>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, unsigned threads, cudaStream_t stream,
-                   Parameters... parameters) {
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = dim3(threads);
-    config.stream = stream;
-    // Unlike <<<>>> it returns the error of this very launch.
-    return cudaLaunchKernelEx(&config, kernel, parameters...);
-}
-
 // Blocks of kThreads, each with kRun queries and a pair of heads.
 template <typename T, int kThreads, int kRun>
 cudaError_t sample_runs(MsDeformAttn const& p, cudaStream_t stream) {
     uint32_t const runs = (static_cast<uint32_t>(p.queries) + kRun - 1) / kRun;
     dim3 const grid(runs, p.heads / kWarpHeads, p.batch);
-    return launch(sample_vectorised<T, kLevels, kThreads, kRun>, grid, kThreads, stream, p);
+    return launch(sample_vectorised<T, kLevels, kThreads, kRun>, {grid, kThreads, 0}, stream, p);
 }
 
 template <typename T> cudaError_t sample(MsDeformAttn const& p, cudaStream_t stream) {
@@ -65,13 +49,14 @@ template <typename T> cudaError_t sample(MsDeformAttn const& p, cudaStream_t str
         bool const many = int64_t{p.batch} * p.queries >= 16384;
         return many ? sample_runs<T, 512, 256>(p, stream) : sample_runs<T, 64, 8>(p, stream);
     }
-    constexpr int64_t kThreads = 256;
-    int64_t const blocks =
-        (int64_t{p.batch} * p.queries * p.channels + kThreads - 1) / kThreads;
+    constexpr unsigned kThreads = 256;
+    int64_t const outputs = int64_t{p.batch} * p.queries * p.channels;
+    int64_t const blocks = (outputs + kThreads - 1) / kThreads;
     if (blocks > std::numeric_limits<int32_t>::max()) {
         return cudaErrorInvalidValue;
     }
-    return launch(sample_any<T>, dim3(static_cast<unsigned>(blocks)), kThreads, stream, p);
+    dim3 const grid(static_cast<unsigned>(blocks));
+    return launch(sample_any<T>, {grid, kThreads, 0}, stream, p);
 }
 
 } // namespace

@@ -6,13 +6,13 @@
 // Letters: B batch, S tokens of all levels, Q queries, C channels, M heads, L levels, P points.
 #pragma once
 
+#include "data_type.h"
+
 #include <cuda_runtime_api.h>
 
 #include <cstdint>
 
 namespace codetr {
-
-enum class DataType : int32_t { kFloat32 = 0, kFloat16 = 1, kBfloat16 = 2 };
 
 // All pointers are device memory, all tensors dense and row-major.
 struct MsDeformAttn {

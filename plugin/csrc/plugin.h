@@ -1,7 +1,8 @@
-// The TensorRT plugin (IPluginV3) around ms_deform_attn, and its creator.
+// The TensorRT plugin (IPluginV3) around an operator, and its creator.
 #pragma once
 
-#include "ms_deform_attn.h"
+#include "operator.h"
+#include "report.h"
 
 #include <NvInferRuntime.h>
 
@@ -9,25 +10,21 @@
 
 namespace codetr {
 
-constexpr char const* kPluginName = "CoDetrMSDeformAttn"; // also the ONNX op type
 constexpr char const* kPluginVersion = "1";
 // TensorRT 10.6 looks plugins up in the namespace that the node names, "" in our files.
 constexpr char const* kPluginNamespace = "";
-constexpr char const* kNumHeads = "num_heads"; // attributes, both int32
-constexpr char const* kNumPoints = "num_points";
 
 // The attributes as TensorRT passes them on and stores them in a plan.
-class Attributes {
+class Fields {
   public:
-    Attributes(int32_t num_heads, int32_t num_points) noexcept;
-    Attributes(Attributes const& other) noexcept : Attributes(other.heads, other.points) {}
-    Attributes& operator=(Attributes const&) = delete;
+    Fields(Operator const& op, Values const& given) noexcept;
+    Fields(Fields const&) = delete;
+    Fields& operator=(Fields const&) = delete;
 
     // Points into this object.
-    nvinfer1::PluginFieldCollection const* fields() const noexcept { return &collection_; }
+    nvinfer1::PluginFieldCollection const* collection() const noexcept { return &collection_; }
 
-    int32_t const heads;
-    int32_t const points;
+    Values const values;
 
   private:
     std::array<nvinfer1::PluginField, 2> const fields_;
@@ -42,7 +39,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneRuntime {
   public:
     // The layer's name is for messages only; null if it has none.
-    Plugin(Attributes const& attributes, char const* layer) noexcept;
+    Plugin(Operator const& op, Values const& values, char const* layer) noexcept;
 
     // IPluginV3
     nvinfer1::IPluginCapability*
@@ -50,7 +47,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     nvinfer1::IPluginV3* clone() noexcept override;
 
     // IPluginV3OneCore
-    char const* getPluginName() const noexcept override { return kPluginName; }
+    char const* getPluginName() const noexcept override { return operator_.name; }
     char const* getPluginVersion() const noexcept override { return kPluginVersion; }
     char const* getPluginNamespace() const noexcept override { return kPluginNamespace; }
 
@@ -82,23 +79,31 @@ class Plugin final : public nvinfer1::IPluginV3,
     nvinfer1::PluginFieldCollection const* getFieldsToSerialize() noexcept override;
 
   private:
-    char const* layer() const noexcept { return layer_.data(); }
+    Label label() const noexcept { return {operator_.name, layer_.data()}; }
 
-    Attributes const attributes_;
+    Operator const& operator_;
+    Fields const fields_;
     std::array<char, 128> layer_;          // cut off where it is longer
     std::array<char, 32> timing_cache_id_; // TensorRT adds shapes and types itself
 };
 
 class Creator final : public nvinfer1::IPluginCreatorV3One {
   public:
-    // Null, and reported, unless the fields are exactly the plugin's attributes, both positive.
+    explicit Creator(Operator const& op) noexcept;
+
+    // Null, and reported, unless the fields are exactly the operator's attributes.
     nvinfer1::IPluginV3* createPlugin(char const* layer,
                                       nvinfer1::PluginFieldCollection const* fields,
                                       nvinfer1::TensorRTPhase phase) noexcept override;
     nvinfer1::PluginFieldCollection const* getFieldNames() noexcept override;
-    char const* getPluginName() const noexcept override { return kPluginName; }
+    char const* getPluginName() const noexcept override { return operator_.name; }
     char const* getPluginVersion() const noexcept override { return kPluginVersion; }
     char const* getPluginNamespace() const noexcept override { return kPluginNamespace; }
+
+  private:
+    Operator const& operator_;
+    std::array<nvinfer1::PluginField, 2> const names_;
+    nvinfer1::PluginFieldCollection const collection_;
 };
 
 } // namespace codetr

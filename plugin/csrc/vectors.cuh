@@ -4,7 +4,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
+#include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 namespace codetr {
 
@@ -28,6 +30,30 @@ template <typename T> struct Two;
 template <> struct Two<float> { using Type = float2; };
 template <> struct Two<__half> { using Type = __half2; };
 template <> struct Two<__nv_bfloat16> { using Type = __nv_bfloat162; };
+
+// Two neighbours in a register.
+template <typename Pair> __device__ inline uint32_t to_bits(Pair pair) {
+    uint32_t bits;
+    memcpy(&bits, &pair, sizeof(bits));
+    return bits;
+}
+template <typename T> __device__ inline typename Two<T>::Type from_bits(uint32_t bits) {
+    typename Two<T>::Type pair;
+    memcpy(&pair, &bits, sizeof(bits));
+    return pair;
+}
+template <typename T> __device__ inline uint32_t narrow_to_bits(float x, float y) {
+    typename Two<T>::Type pair;
+    narrow(x, y, pair);
+    return to_bits(pair);
+}
+template <typename T> __device__ inline float2 widen_bits(uint32_t bits) {
+    if constexpr (std::is_same_v<T, __nv_bfloat16>) { // CUDA's function takes an instruction more
+        return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xFFFF0000));
+    } else {
+        return widen(from_bits<T>(bits));
+    }
+}
 
 // Through the read-only path (ld.global.nc), 16 bytes at a time.
 __device__ inline void load_8(float const* from, float (&to)[8]) {

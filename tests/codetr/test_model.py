@@ -14,7 +14,8 @@ from codetr.geometry import Geometry
 from codetr.model import CoDino
 from codetr.original_names import from_original
 from codetr.presets import PRESETS
-from codetr.swin import relative_position_index, shift_mask
+from codetr.swin import relative_position_index
+from codetr.window_attn import shift_mask
 from tests.synthetic_checkpoint import state_of
 from tests.synthetic_images import picture, to_input
 

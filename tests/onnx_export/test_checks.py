@@ -8,11 +8,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_export.checks import GraphError, check_graph
-from onnx_export.node import DOMAIN, OP_TYPE, register_schema
+from onnx_export.node import DOMAIN, OP_TYPE, register_schemas
 
 
 def model_of(*nodes: onnx.NodeProto, opset: int = 20, **constants: np.ndarray) -> onnx.ModelProto:
-    register_schema()
+    register_schemas()
     graph = helper.make_graph(
         nodes,
         "graph",

@@ -35,6 +35,21 @@ def test_detections_agree(exported, case):
     assert agreement(run_graph(files.reference, inputs), wanted) >= 0.99
 
 
+def test_windows_are_custom_nodes(exported):
+    graph = onnx.load(exported(**TINY, precision="fp16", stable=True).plugin).graph
+    nodes = [node for node in graph.node if node.op_type == "CoDetrWindowAttention"]
+    assert [node.name.split("/")[0] for node in nodes] == [
+        f"backbone.stages.{stage}.blocks.{block}.attn" for stage in range(4) for block in range(2)
+    ]
+    constants = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node, heads in zip(nodes, (1, 1, 2, 2, 4, 4, 8, 8), strict=True):
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        shift = 3 if "blocks.1" in node.name else 0
+        assert (attributes["window_size"], attributes["shift"]) == (7, shift)
+        assert constants[node.input[1]] == [3 * 32 * heads]  # the bias of qkv
+        assert constants[node.input[2]] == [heads, 49, 49]  # folded
+
+
 @pytest.mark.parametrize(
     ("precision", "element"), [("fp16", TensorProto.FLOAT16), ("bf16", TensorProto.BFLOAT16)]
 )
@@ -53,6 +68,8 @@ def test_products_are_in_the_asked_precision(exported, precision, element):
         if node.op_type == "CoDetrMSDeformAttn":
             found = [types[name] for name in node.input]
             assert found == [element] * 2 + [TensorProto.FLOAT] + [TensorProto.INT32] * 2
+        if node.op_type == "CoDetrWindowAttention":
+            assert [types[name] for name in node.input] == [element] * 3
 
 
 @pytest.mark.parametrize(

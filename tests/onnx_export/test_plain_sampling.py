@@ -1,4 +1,4 @@
-"""The custom node written out in plain ONNX computes what the PyTorch operator computes."""
+"""Deformable attention written out in plain ONNX computes what the PyTorch operator computes."""
 
 from __future__ import annotations
 

@@ -1,54 +1,22 @@
 // Calls the plugin as TensorRT does, without TensorRT and without a GPU:
 //     codetr_plugin_check path/to/libcodetr_plugin.so
 // prints what is wrong; the exit code is the number of wrong things.
-#include <NvInferRuntime.h>
+#include "plugin_calls.h"
 
-#include <cstdio>
-#include <cstring>
 #include <dlfcn.h>
 #include <initializer_list>
-#include <memory>
-#include <string>
-#include <unistd.h>
-#include <vector>
 
-using namespace nvinfer1;
-
-namespace {
+using namespace plugin_calls;
 
 int failures = 0;
 
-#define CHECK(condition)                                                                           \
-    if (!(condition)) {                                                                            \
-        std::printf("line %d: %s\n", __LINE__, #condition);                                        \
-        ++failures;                                                                                \
-    }
+void check_window_attention(IPluginCreatorV3One& creator); // window_plugin_check.cpp
 
-// What `call` prints to stderr.
-template <typename Call> std::string said(Call const& call) {
-    std::FILE* const file = std::tmpfile();
-    int const stderr_copy = dup(STDERR_FILENO);
-    dup2(fileno(file), STDERR_FILENO);
-    call();
-    dup2(stderr_copy, STDERR_FILENO);
-    close(stderr_copy);
-    std::string text(static_cast<size_t>(lseek(fileno(file), 0, SEEK_END)), ' ');
-    std::rewind(file);
-    text.resize(std::fread(text.data(), 1, text.size(), file));
-    std::fclose(file);
-    return text;
-}
+namespace {
 
-// Whether `call` returns false and says why in one line that begins like this.
+// Whether `call` returns false and says why.
 template <typename Call> bool refuses(std::string const& why, Call const& call) {
-    bool accepted = true;
-    std::string const text = said([&] { accepted = call(); });
-    bool const fits = text.rfind("CoDetrMSDeformAttn 'node': " + why, 0) == 0
-                      && text.find('\n') == text.size() - 1;
-    if (!fits) {
-        std::printf("wanted: %s\ngot: %s\n", why.c_str(), text.c_str());
-    }
-    return !accepted && fits;
+    return plugin_calls::refuses("CoDetrMSDeformAttn", why, call);
 }
 
 constexpr int kTensors = 6;
@@ -56,22 +24,6 @@ int32_t const kEight = 8;
 int32_t const kFour = 4;
 PluginField const kHeads{"num_heads", &kEight, PluginFieldType::kINT32, 1};
 PluginField const kPoints{"num_points", &kFour, PluginFieldType::kINT32, 1};
-
-std::unique_ptr<IPluginV3> create(IPluginCreatorV3One& creator, std::vector<PluginField> fields,
-                                  TensorRTPhase phase = TensorRTPhase::kBUILD) {
-    PluginFieldCollection const collection{static_cast<int32_t>(fields.size()), fields.data()};
-    return std::unique_ptr<IPluginV3>(creator.createPlugin("node", &collection, phase));
-}
-
-template <typename Capability> Capability& capability(IPluginV3& plugin, PluginCapabilityType type) {
-    return *static_cast<Capability*>(plugin.getCapabilityInterface(type));
-}
-IPluginV3OneBuild& build(IPluginV3& plugin) {
-    return capability<IPluginV3OneBuild>(plugin, PluginCapabilityType::kBUILD);
-}
-IPluginV3OneRuntime& runtime(IPluginV3& plugin) {
-    return capability<IPluginV3OneRuntime>(plugin, PluginCapabilityType::kRUNTIME);
-}
 
 void check_creation(IPluginCreatorV3One& creator) {
     CHECK(std::strcmp(creator.getPluginName(), "CoDetrMSDeformAttn") == 0);
@@ -330,7 +282,7 @@ int main(int count, char** arguments) {
     auto* get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t creators = 0;
     auto& creator = *static_cast<IPluginCreatorV3One*>(get_creators(creators)[0]);
-    CHECK(creators == 1);
+    CHECK(creators == 2);
     CHECK(std::strcmp(creator.getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0);
     check_creation(creator);
     check_serialization(creator);
@@ -339,5 +291,6 @@ int main(int count, char** arguments) {
     check_shapes(*plugin);
     check_output(build(*plugin));
     check_launch(*plugin);
+    check_window_attention(*static_cast<IPluginCreatorV3One*>(get_creators(creators)[1]));
     return failures;
 }

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_TYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+TYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
 
 
 class Struct(ctypes.Structure):
@@ -55,7 +55,7 @@ class Problem:
         return Struct(
             *(getattr(self, name).data_ptr() for name in Struct._pointers[:5]),
             output.data_ptr(),
-            _TYPE_CODES[self.value.dtype],
+            TYPE_CODES[self.value.dtype],
             batch,
             tokens,
             self.sampling.shape[1],

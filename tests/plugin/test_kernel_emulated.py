@@ -1,4 +1,4 @@
-"""The CUDA kernels, run on the CPU by emulation.cpp, against float64."""
+"""The CUDA kernels of sampling, run on the CPU by sampling_emulation.cpp, against float64."""
 
 import ctypes
 

@@ -16,10 +16,10 @@ import ctypes, importlib, json, os, shutil, sys
 from pathlib import Path
 module, library = sys.argv[1], Path(sys.argv[2])
 trt = importlib.import_module(module)
-from plugin import OP_TYPE, load
+from plugin import OP_TYPES, load
 registry = trt.get_plugin_registry()
-def known(): return sum(creator.name == OP_TYPE for creator in registry.all_creators)
-def creator(): return registry.get_creator(OP_TYPE, "1", "")
+def known(): return [sum(each.name == name for each in registry.all_creators) for name in OP_TYPES]
+def creator(name=OP_TYPES[0]): return registry.get_creator(name, "1", "")
 def send_stderr_to(path):
     with path.open("w") as file:
         os.dup2(file.fileno(), 2)
@@ -63,12 +63,12 @@ def registers_itself(tensorrt, build_folder):
 
 def test_load_is_idempotent(run):
     code = "load(trt, library); load(trt, library); print(json.dumps(known()))"
-    assert run(code) == 1
+    assert run(code) == [1, 1]
 
 
 def test_dlopen_registers_in_the_major_it_was_compiled_for(run, registers_itself):
     code = "ctypes.CDLL(library); print(json.dumps([known(), creator() is not None]))"
-    assert run(code) == [int(registers_itself), registers_itself]
+    assert run(code) == [[int(registers_itself)] * 2, registers_itself]
 
 
 @pytest.mark.parametrize("first", ["load", "dlopen", "load_library"])
@@ -86,9 +86,10 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
         routes[{first!r}](library)
         routes[{second!r}](library)
         load(trt, library)
-        print(json.dumps([known(), [field.name for field in creator().field_names]]))
+        fields = [[field.name for field in creator(name).field_names] for name in OP_TYPES]
+        print(json.dumps([known(), fields]))
     """)
-    assert result == [1, ["num_heads", "num_points"]]
+    assert result == [[1, 1], [["num_heads", "num_points"], ["window_size", "shift"]]]
 
 
 CREATE = """

@@ -77,6 +77,19 @@ def test_flops(found, start, flops):
     assert found(start).flops == flops
 
 
+def test_the_plugin_of_window_attention_counts_as_attention():
+    shapes = {"Inputs": [[2, 30, 40, 576], [576], [6, 144, 144]], "Outputs": [[2, 30, 40, 192]]}
+    tensors = {
+        key: [{"Dimensions": shape, "Format/Datatype": "Half"} for shape in value]
+        for key, value in shapes.items()
+    }
+    node = "backbone.stages.0.blocks.1.attn/CoDetrWindowAttention"
+    named = {"Name": node, "LayerType": "PluginV3", "Metadata": f"[ONNX Layer: {node}]"}
+    layer = describe(Layer.from_inspector(named | tensors), 0.1)
+    assert (layer.part, layer.kind) == ("backbone", "attention")
+    assert layer.flops == 2 * 2 * (2 * 30 * 40) * 6 * 144 * 32  # logits and weighted sums
+
+
 def test_bytes_are_those_of_every_tensor_once(found):
     tokens, halves, floats = 30785, 2, 4
     sampling = tokens * (256 + 480 + 256) * halves + tokens * 2 * floats

@@ -75,7 +75,7 @@ def test_a_plugin_node_needs_tensorrt(tmp_path, refused):
     )
     onnx = save_model(tmp_path / "model.onnx", [node])
     line = refused(onnx, "-o", tmp_path / "e", *RTX)
-    assert "holds the plugin node CoDetrMSDeformAttn, which TensorRT-RTX cannot run" in line
+    assert "holds plugin nodes (CoDetrMSDeformAttn), which TensorRT-RTX cannot run" in line
     assert line.endswith("give model.ref.onnx\n")
 
 

@@ -1,0 +1,83 @@
+// What the plugins have in common with TensorRT is in plugin.h; what sets them apart is here: one
+// Operator each, in ms_deform_attn_operator.cpp and window_attn_operator.cpp.
+#pragma once
+
+#include "data_type.h"
+
+#include <NvInferRuntime.h>
+
+#include <array>
+#include <cstddef>
+
+namespace codetr {
+
+// An attribute of the ONNX node, always int32.
+struct Attribute {
+    char const* name;
+    int32_t lowest; // value that it may have, 0 or 1
+};
+
+// A tensor as messages describe it.
+struct Wanted {
+    char const* name;
+    int32_t rank;
+    char const* shape;
+    char const* type;
+};
+
+constexpr int kMaxTensors = 6;
+
+// In the order of the operator's attributes.
+using Values = std::array<int32_t, 2>;
+// Inputs, then the output; -1 is not known yet and may be any.
+using Shapes = std::array<nvinfer1::Dims, kMaxTensors>;
+using Letters = std::array<char, 192>;
+
+// Nothing in its methods can throw.
+class Operator {
+  public:
+    // Also the ONNX op type.
+    char const* const name;
+    std::array<Attribute, 2> const attributes;
+    // The output comes after the inputs.
+    std::array<Wanted, kMaxTensors> const tensors;
+    int32_t const inputs;
+
+    // The first tensor whose shape does not fit the others, `inputs + 1` if all do. Ranks fit.
+    virtual int32_t find_wrong(Shapes const& shapes, Values const& values) const noexcept = 0;
+
+    // What the letters of the wanted shapes stand for.
+    virtual Letters letters(Shapes const& shapes, Values const& values) const noexcept = 0;
+
+    // Whether `tensor` may be of this type where the first input is of type `first`.
+    virtual bool type_fits(int32_t tensor, nvinfer1::DataType type,
+                           nvinfer1::DataType first) const noexcept = 0;
+
+    // Ranks fit.
+    virtual nvinfer1::DimsExprs output_shape(nvinfer1::DimsExprs const* in,
+                                             nvinfer1::IExprBuilder& builder) const noexcept = 0;
+
+    // Queues the kernel.
+    virtual cudaError_t launch(nvinfer1::PluginTensorDesc const* in, void const* const* from,
+                               void* to, Values const& values,
+                               cudaStream_t stream) const noexcept = 0;
+
+  protected:
+    Operator(char const* op_type, std::array<Attribute, 2> const& given,
+             std::array<Wanted, kMaxTensors> const& wanted, int32_t count) noexcept
+        : name(op_type), attributes(given), tensors(wanted), inputs(count) {}
+    ~Operator() = default; // all live as long as the library
+};
+
+Operator const& ms_deform_attn_operator() noexcept;
+Operator const& window_attn_operator() noexcept;
+
+// For operators: -1 agrees with everything.
+inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }
+
+bool is_half(nvinfer1::DataType type) noexcept;
+
+// For the kernels; float32 unless it is a half precision.
+DataType type_of(nvinfer1::DataType type) noexcept;
+
+} // namespace codetr

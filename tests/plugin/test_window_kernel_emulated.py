@@ -1,0 +1,60 @@
+"""The CUDA kernel of window attention, run on the CPU by window_emulation.cpp, against float64."""
+
+import ctypes
+
+import pytest
+import torch
+
+from codetr.window_attn import window_attention
+from tests.plugin.window_problems import DTYPES, LIMITS, exact, make_problem
+
+CASES = {
+    "whole_windows": {"size": (24, 36), "heads": 2},
+    "padded": {"size": (25, 31), "batch": 2},
+    "one_window": {"size": (12, 12), "heads": 3},
+    "less_than_a_window": {"size": (5, 3)},
+    "window_7": {"size": (14, 21), "window": 7, "heads": 2},
+    "window_7_padded": {"size": (15, 20), "window": 7, "batch": 2},
+    "window_7_less": {"size": (4, 9), "window": 7, "heads": 3},
+    "window_8": {"size": (16, 24), "window": 8, "heads": 2},
+    "window_8_padded": {"size": (17, 9), "window": 8, "batch": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def emulate(build_folder):
+    """Runs the kernel; ``blocks`` share out a head's windows. Reads never meet in a bank."""
+    library = ctypes.CDLL(str(build_folder / "libcodetr_emulation.so"))
+    library.emulate_windows.restype = ctypes.c_long
+
+    def run(problem, blocks):
+        output = problem.empty_output()
+        conflicts = library.emulate_windows(ctypes.byref(problem.struct(output)), blocks)
+        assert conflicts == 0
+        return output
+
+    return run
+
+
+def problem_of(case, *, shifted, dtype=torch.float32):
+    shift = CASES[case].get("window", 12) // 2 if shifted else 0
+    return make_problem(**{"heads": 1} | CASES[case], shift=shift).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
+@pytest.mark.parametrize("case", CASES)
+def test_agrees_with_float64(emulate, case, shifted, dtype):
+    problem = problem_of(case, shifted=shifted, dtype=DTYPES[dtype])
+    # One block takes all windows of a head; two go on to different ones.
+    output = emulate(problem, 1 if CASES[case].get("heads", 1) > 1 else min(problem.windows, 2))
+    assert (output - exact(problem)).abs().max() < LIMITS[dtype]  # NaN: not written
+
+
+@pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
+@pytest.mark.parametrize("case", CASES)
+def test_reference_agrees_with_the_model(case, shifted):
+    problem = problem_of(case, shifted=shifted)
+    tensors = (problem.qkv, problem.padding, problem.bias)
+    model = window_attention(*tensors, problem.window, problem.shift)
+    assert torch.allclose(model.double(), exact(problem), atol=1e-5)
