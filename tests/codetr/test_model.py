@@ -43,10 +43,15 @@ def test_pictures_of_a_batch_do_not_see_each_other(model):
     singles = [prepared(90, 121, seed=1), prepared(71, 160, seed=2)]
     batch = model(*(torch.cat(tensors) for tensors in zip(*singles, strict=True)))
     for i, single in enumerate(singles):
-        boxes, scores, labels = model(*single)
-        torch.testing.assert_close(batch[0][i], boxes[0], rtol=0, atol=2e-3)  # pixels
-        torch.testing.assert_close(batch[1][i], scores[0], rtol=0, atol=1e-5)
-        assert batch[2][i].equal(labels[0])
+        boxes, scores, labels = (output[0] for output in model(*single))
+        of_batch = [output[i] for output in batch]
+        torch.testing.assert_close(of_batch[1], scores, rtol=0, atol=1e-5)
+        # Two scores that differ by a rounding may change places: each finds its own again.
+        errors = (of_batch[0][:, None] - boxes).abs().amax(-1)  # (N, N) pixels
+        errors += 1e3 * (of_batch[2][:, None] != labels)
+        errors += 200 * (of_batch[1][:, None] - scores).abs()
+        assert errors.amin(1).max() < 2e-3
+        assert errors.argmin(1).unique().numel() == len(boxes)
 
 
 @torch.inference_mode()
