@@ -61,6 +61,9 @@ Manifest parse(cv::FileNode const& root) {
 } // namespace
 
 Manifest read_manifest(std::filesystem::path const& engine) {
+    if (!std::filesystem::exists(engine)) {
+        throw UserError("no model file " + engine.string() + "; give an engine");
+    }
     auto const path = engine.string() + ".json";
     if (!std::filesystem::exists(path)) {
         throw UserError("found no " + path + ", the manifest of " + engine.string() +

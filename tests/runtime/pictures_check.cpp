@@ -1,4 +1,4 @@
-// Runs what codetr_inference does without a GPU on what the tests send; see test_cpp_pictures.py.
+// Runs the parts of codetr_inference that need no GPU on what test_cpp_pictures.py sends.
 //
 // codetr_pictures_check COMMAND [PATH…] reads numbers from stdin, as they lie in memory, and writes
 // its results to stdout in the same way.
@@ -67,9 +67,7 @@ std::vector<Detection> read_detections() {
     return postprocess({boxes, scores, labels}, {scale[0], scale[1]});
 }
 
-// N, scale, boxes, scores, labels -> K, boxes, scores, labels
-void detections() {
-    auto const found = read_detections();
+void write_detections(std::vector<Detection> const& found) {
     write(std::vector{static_cast<int>(found.size())});
     for (auto const& detection : found) {
         write(std::vector(detection.box.begin(), detection.box.end()));
@@ -82,7 +80,14 @@ void detections() {
     }
 }
 
-// threshold, then as for detections -> JSON
+// cases, each: N, scale, boxes, scores, labels -> each: K, boxes, scores, labels
+void detections() {
+    for (auto cases = read<int>(); cases > 0; --cases) {
+        write_detections(read_detections());
+    }
+}
+
+// threshold, then a case as for detections -> JSON
 void coco(std::filesystem::path const& engine, std::string const& name) {
     auto const threshold = read<float>();
     auto const found = above(read_detections(), threshold);
@@ -90,7 +95,7 @@ void coco(std::filesystem::path const& engine, std::string const& name) {
     std::fputs(to_coco({{name, 640, 480, found}, {"empty", 1, 2, {}}}, classes).c_str(), stdout);
 }
 
-// picture, then as for detections -> picture
+// picture, then a case as for detections -> picture
 void drawn(std::filesystem::path const& engine) {
     auto picture = read_bgr();
     draw(picture, read_detections(), read_manifest(engine).classes);
