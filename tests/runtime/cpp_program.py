@@ -33,8 +33,14 @@ class Programs:
 
     def run(self, program: Path, *arguments, data=b""):
         command = [program, *map(str, arguments)]
-        options = {"capture_output": True, "timeout": 120, "check": False}
-        return subprocess.run(command, input=data, env=self.environment, **options)
+        return subprocess.run(
+            command,
+            input=data,
+            env=self.environment,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
 
 
 def build_programs() -> Programs:
@@ -66,9 +72,9 @@ def build_programs() -> Programs:
 
 def configure(folder, variables, *switches):
     """Run CMake for the program alone."""
-    command = ["cmake", f"-S{ROOT}", f"-B{folder}", "-DCMAKE_BUILD_TYPE=Release", *switches]
+    command = ["cmake", f"-S{ROOT}", f"-B{folder}", "-DCMAKE_BUILD_TYPE=Release"]
     command += ["-DCODETR_BUILD_PLUGIN=OFF", "-DCODETR_BUILD_INFERENCE=ON"]
-    command += cuda_switches()
+    command += [*cuda_switches(), *switches]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,7 @@
 """The parts of the C++ program that need no GPU, against the Python runtime's."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -176,7 +177,7 @@ def read_detections(output):
     """(boxes, scores, labels) of one case, and the rest of the output."""
     (n,) = np.frombuffer(output[:4], np.int32)
     ends = 4 + n * np.cumsum([0, 16, 4, 8])
-    parts = [output[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    parts = [output[start:end] for start, end in pairwise(ends)]
     boxes = np.frombuffer(parts[0], np.float32).reshape(n, 4)
     scores, labels = np.frombuffer(parts[1], np.float32), np.frombuffer(parts[2], np.int64)
     return (boxes, scores, labels), output[ends[-1] :]
