@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdio>
-#include <optional>
+#include <set>
 
 namespace codetr {
 namespace {
@@ -104,27 +104,35 @@ void Engine::deserialize(std::filesystem::path const& path, Manifest const& mani
 }
 
 void Engine::read_spec(std::filesystem::path const& path) {
-    auto const is = [this](char const* name, nvinfer1::TensorIOMode mode, DataType type, int rank) {
-        return engine_->getTensorIOMode(name) == mode && engine_->getTensorDataType(name) == type &&
+    // Asked for by name only if they are there: TensorRT would log an error.
+    std::set<std::string> names;
+    for (int index = 0; index < engine_->getNbIOTensors(); ++index) {
+        names.insert(engine_->getIOTensorName(index));
+    }
+    auto const is = [&](char const* name, nvinfer1::TensorIOMode mode, DataType type, int rank) {
+        return names.contains(name) && engine_->getTensorIOMode(name) == mode &&
+               engine_->getTensorDataType(name) == type &&
                engine_->getTensorShape(name).nbDims == rank;
     };
     auto const input = nvinfer1::TensorIOMode::kINPUT;
     auto const output = nvinfer1::TensorIOMode::kOUTPUT;
     spec_.has_mask = is("img_masks", input, DataType::kFLOAT, 3);
-    auto const shape = engine_->getTensorShape("batch_inputs");
-    auto const right = is("batch_inputs", input, DataType::kFLOAT, 4) && shape.d[1] == 3 &&
-                       shape.d[2] > 0 && shape.d[3] > 0 &&
-                       is("boxes", output, DataType::kFLOAT, 3) &&
-                       is("scores", output, DataType::kFLOAT, 2) &&
-                       is("labels", output, DataType::kINT64, 2) &&
-                       engine_->getNbIOTensors() == 4 + (spec_.has_mask ? 1 : 0);
+    auto right = is("batch_inputs", input, DataType::kFLOAT, 4) &&
+                 is("boxes", output, DataType::kFLOAT, 3) &&
+                 is("scores", output, DataType::kFLOAT, 2) &&
+                 is("labels", output, DataType::kINT64, 2) &&
+                 names.size() == (spec_.has_mask ? 5 : 4);
+    if (right) {
+        auto const shape = engine_->getTensorShape("batch_inputs"); // -1 where dynamic
+        spec_.height = static_cast<int>(shape.d[2]);
+        spec_.width = static_cast<int>(shape.d[3]);
+        right = shape.d[1] == 3 && spec_.height > 0 && spec_.width > 0;
+    }
     if (!right) {
         throw UserError(path.string() + " is not a Co-DETR engine of fixed height and width: its "
                                         "inputs and outputs are " +
                         describe_tensors());
     }
-    spec_.height = static_cast<int>(shape.d[2]);
-    spec_.width = static_cast<int>(shape.d[3]);
 }
 
 void Engine::allocate() {

@@ -186,6 +186,8 @@ def read_detections(output):
 def test_postprocessing_is_bit_equal(check):
     rng = np.random.default_rng(1)
     cases = [random_case(rng) for _ in range(300)]
+    at_the_threshold = np.array([[0, 0, 10, 10], [0, 0, 8, 10]], np.float32)  # IoU 0.8
+    cases.append((at_the_threshold, np.array([0.9, 0.8], np.float32), np.zeros(2, int), (1, 1)))
     output = check("detections", data=ints(len(cases)) + b"".join(case_bytes(*c) for c in cases))
     fewer = 0
     for case in cases:
@@ -212,7 +214,9 @@ def test_soft_nms_is_bit_equal_to_mmcv(check, unit):
 @pytest.mark.parametrize("threshold", [0, 0.3])
 def test_json(check, engine, tmp_path, threshold):
     case = random_case(np.random.default_rng(5))
+    case[0][:2] = [[0.125, 0.375, 8.5, 9.25], [700.625, 700.875, 710, 720]]  # halves, rounded
     case[1][:2] = 0.3  # the threshold itself, as float32
+    case = *case[:3], (1, 1)
     data = np.float32(threshold).tobytes() + case_bytes(*case)
     name = 'a "quoted"\\\nname ü.png'
     found = json.loads(check("coco", engine, name, data=data))

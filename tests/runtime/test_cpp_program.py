@@ -98,10 +98,11 @@ def test_versions_then_the_gpu(error, tmp_path, photo):
     earlier = RECIPE | {"backend_version": f"{major}.0.0", "options": {}}
     write_engine(tmp_path, recipe=earlier)
     assert "was built by" in error(*arguments)
-    write_engine(tmp_path, recipe=earlier | {"options": {"version_compatible": True}})
+    compatible = {"options": {"version_compatible": True}}
+    write_engine(tmp_path, recipe=earlier | compatible)
     assert error(*arguments).startswith(here)
     later = f"{major}.{int(minor) + 1}.{patch}"
-    write_engine(tmp_path, recipe=earlier | {"backend_version": later})
+    write_engine(tmp_path, recipe=earlier | compatible | {"backend_version": later})
     assert "was built by" in error(*arguments)
 
 
