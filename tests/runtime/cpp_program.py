@@ -21,6 +21,7 @@ _JARS = (
     # OpenCV's core wants it.
     "org.bytedeco:openblas:0.3.31-1.5.13:jar:linux-x86_64",
 )
+_LIBRARIES = ("libopencv_", "libopenblas.", "libgfortran.", "libquadmath.")
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def _extract(archive, name, folder):
     parts = name.split("/")[4:]  # without org/bytedeco/opencv/linux-x86_64
     if name.endswith("/") or not parts:
         return
-    if ".so" in parts[0] and "jni" not in parts[0]:
+    if parts[0].startswith(_LIBRARIES) and not parts[0].endswith(".so"):  # that one is of Java
         path = folder / "lib" / parts[0]
     elif parts[:2] == ["include", "opencv4"] or parts[0] == "lib":
         path = folder.joinpath(*parts)
