@@ -21,6 +21,8 @@ class Engine {
     // Throws UserError if there is no GPU, or the engine is of another version or GPU, damaged, or
     // no Co-DETR model.
     Engine(std::filesystem::path const& path, Manifest const& manifest);
+    Engine(Engine const&) = delete; // TensorRT knows the logger's address
+    Engine& operator=(Engine const&) = delete;
 
     ModelSpec const& spec() const { return spec_; }
 

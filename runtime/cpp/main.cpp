@@ -46,6 +46,9 @@ class Run {
             }
         }
         finish(batch, indices);
+        if (isatty(STDERR_FILENO) != 0) {
+            std::fputc('\n', stderr);
+        }
         write_file(options_.output / "detections.json", to_coco(records_, detector_.classes()));
     }
 
@@ -76,9 +79,7 @@ class Run {
                                 std::move(confident)});
         }
         if (isatty(STDERR_FILENO) != 0) {
-            auto const last = indices.back() + 1 == pictures_.size();
-            std::fprintf(stderr, "\r%zu of %zu pictures%s", indices.back() + 1, pictures_.size(),
-                         last ? "\n" : "");
+            std::fprintf(stderr, "\r%zu of %zu pictures ", indices.back() + 1, pictures_.size());
         }
         batch.clear();
         indices.clear();

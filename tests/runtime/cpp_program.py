@@ -58,7 +58,7 @@ def build_programs() -> Programs:
         variables["OpenCV_DIR"] = str(library / "cmake" / "opencv4")
         # For OpenBLAS, which the libraries themselves do not find.
         variables["LD_LIBRARY_PATH"] = f"{library}:{variables.get('LD_LIBRARY_PATH', '')}"
-    if "TENSORRT_LIB_DIR" not in variables:
+    if not {"TENSORRT_LIB_DIR", "TENSORRT_INCLUDE_DIR"} & variables.keys():
         variables["TENSORRT_LIB_DIR"] = environment("11.2")["LD_LIBRARY_PATH"]
     folder = ROOT / "build" / "inference-tests"
     folder.mkdir(parents=True, exist_ok=True)
