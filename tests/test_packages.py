@@ -65,6 +65,7 @@ THIRD_PARTY = {
         "av",
         "pandas",
         "supervision",
+        "ray",
     },
 }
 HEAVY = (
@@ -80,6 +81,7 @@ HEAVY = (
     "rich",
     "pycocotools",
     "av",
+    "ray",
 )
 COMMANDS = (
     ["benchmarks.gpu", "--help"],
