@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
@@ -201,8 +202,9 @@ def _connected() -> Iterator[Any]:
     logging.disable(logging.CRITICAL)
     try:
         try:
+            _check_reachable(address)
             ray.init(address, **own if address == "local" else {})
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"cannot use the Ray cluster {address}: {reason}") from error
         signal.signal(signal.SIGTERM, sigterm)  # Ray's would end the process with another code
@@ -213,3 +215,14 @@ def _connected() -> Iterator[Any]:
     finally:
         ray.shutdown()
         logging.disable(disabled)
+
+
+def _check_reachable(address: str) -> None:
+    """Refuse an address where nothing answers: Ray would try for ten minutes.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    host, separator, port = address.rpartition(":")
+    if separator and port.isdecimal() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()

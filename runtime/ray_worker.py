@@ -77,7 +77,9 @@ class BlockDetector:
         if self._problem:
             return {"problem": self._problem}
         records: list[Record] = []
-        targets = {Path(picture): None if target is None else Path(target) for picture, target in block}
+        targets = {
+            Path(picture): None if target is None else Path(target) for picture, target in block
+        }
         records += detect_pictures(
             self._detector,
             targets,
