@@ -171,14 +171,14 @@ def test_actor_that_is_killed_is_replaced(tmp_path, model, many):
 def test_picture_that_kills_its_actor_fails_alone(tmp_path, model, photos):
     out = tmp_path / "out"
     code = """
-        import os, sys
+        import sys
         from runtime import ray_worker
 
         class Deadly(ray_worker.BlockDetector):
-            def __call__(self, row):
-                if "005.png" in row["block"]:
-                    os._exit(1)
-                return super().__call__(row)
+            def _detect(self, block):
+                if any("005.png" in picture for picture, _ in block):
+                    raise RuntimeError("the CUDA context is lost")
+                return super()._detect(block)
 
         from runtime import ray_pool
         ray_pool.BlockDetector, ray_pool._RETRIES = Deadly, 1
@@ -193,6 +193,7 @@ def test_picture_that_kills_its_actor_fails_alone(tmp_path, model, photos):
         f"no detections in picture {photos / '005.png'}: its actor died each of 2 times" in failure
     )
     assert run_json(out)["result"]["pictures"] == 10
+    assert "the CUDA context is lost" in done.stderr
 
 
 def test_disk_that_is_full_for_an_actor_ends_the_run(tmp_path, model, photos):
