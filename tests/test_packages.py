@@ -65,6 +65,7 @@ THIRD_PARTY = {
         "av",
         "pandas",
         "supervision",
+        "ray",
         "triton_python_backend_utils",  # inside Triton alone
     },
 }
@@ -81,6 +82,7 @@ HEAVY = (
     "rich",
     "pycocotools",
     "av",
+    "ray",
 )
 COMMANDS = (
     ["benchmarks.gpu", "--help"],

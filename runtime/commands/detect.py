@@ -18,7 +18,7 @@ from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from runtime.detect_run import DetectRun
-    from runtime.sources import Video
+    from runtime.sources import Sources, Video
 
 _DESCRIPTION = """\
 Detect objects in pictures, videos, cameras and network streams. Writes into the folder OUT:
@@ -34,10 +34,18 @@ Examples:
   python -m runtime detect model.engine drive.mp4 -o out/ --score-threshold 0.5
   python -m runtime detect model.engine rtsp://camera.local/stream -o out/     (ends with Ctrl-C)
   python -m runtime detect model.engine photos/ -o out/ --resume     (after an interruption)
+  python -m runtime detect model.engine photos/ -o out/ --ray        (all GPUs of this machine)
 
 What cannot be read is told, counted and left out; the exit code is then 2. After Ctrl-C, a crash or
 a full disk --resume goes on where the run ended: no picture is lost or done twice, and a video that
 was not finished is done again.
+
+With --ray each GPU has an engine and takes pictures as fast as it can; what dies is replaced and
+its pictures are done again. RAY_ADDRESS=auto, or HOST:6379, takes the Ray cluster that is there, of
+any number of machines; otherwise one is started on this machine for as long as the run lasts.
+Several machines need this package, and the current folder, MODEL, pictures and OUT at the same
+paths: a shared file system. A .ref.onnx runs on CPUs, by default one on each machine. Videos are
+not spread: detect in them afterwards, without --ray and with --resume.
 """
 
 
@@ -93,6 +101,15 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--json-only", action="store_true", help="draw nothing: faster, and less disk"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUT")
+    parser.add_argument(
+        "--ray", action="store_true", help="spread the pictures over GPUs and machines, with Ray"
+    )
+    parser.add_argument(
+        "--actors",
+        metavar="N",
+        type=whole_number("--actors", 1),
+        help="with --ray: models at work at the same time (default: one for each GPU)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -111,6 +128,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.sources import find_sources
 
     sources = find_sources(args.sources)
+    _check_ray(args, sources)
     _check_writable(args.output)
     options = RunOptions(
         nms=args.nms, score_threshold=args.score_threshold, draw=not args.json_only
@@ -118,7 +136,14 @@ def run(args: argparse.Namespace) -> int:
     # Asked to end as by Ctrl-C: no half files stay, and the next run can go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with DetectRun(
-        args.model, sources, args.output, options, max_batch=args.batch, resume=args.resume
+        args.model,
+        sources,
+        args.output,
+        options,
+        max_batch=args.batch,
+        resume=args.resume,
+        ray=args.ray,
+        actors=args.actors,
     ) as detect_run:
         try:
             _show(detect_run.detect_pictures(), "Detecting", len(detect_run.pictures))
@@ -130,6 +155,17 @@ def run(args: argparse.Namespace) -> int:
             return 130
     print(f"{detect_run.summary()}: results are in {args.output}")
     return 2 if detect_run.tally.failed else 0
+
+
+def _check_ray(args: argparse.Namespace, sources: Sources) -> None:
+    """Refuse what --ray cannot do, and --actors without it."""
+    if args.actors and not args.ray:
+        raise UserError("--actors is for --ray; give both or neither")
+    if args.ray and sources.videos:
+        raise UserError(
+            f"--ray is for pictures, got the video {sources.videos[0]}; name pictures only "
+            "('photos/*.jpg'), then detect in videos without --ray and with --resume"
+        )
 
 
 def _detect_video(detect_run: DetectRun, video: Video) -> None:
