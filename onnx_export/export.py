@@ -27,7 +27,7 @@ from onnx_export.calibration import (
     read_calibration,
 )
 from onnx_export.checks import check_graph
-from onnx_export.fp8 import quantise_products
+from onnx_export.fp8 import quantise_by
 from onnx_export.node import OP_TYPE
 from onnx_export.passes import CLEAN_UP, Pass, run_passes
 from onnx_export.pictures import chosen_pictures, read_inputs
@@ -151,7 +151,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         scales = calibration.to_json()
         output.with_suffix(".scales.json").write_text(scales)
         metadata["calibration_sha256"] = hashlib.sha256(scales.encode()).hexdigest()
-        quantise.append(quantise_products(calibration.scales))
+        quantise.append(quantise_by(calibration.scales))
         products = len(calibration.scales)
         counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint

@@ -23,14 +23,14 @@ _SMALLEST_SCALE = 2.0**-14
 a 230,000th of its largest value."""
 
 
-def quantise_products(scales: Mapping[str, float]) -> Pass:
+def quantise_by(scales: Mapping[str, float]) -> Pass:
     """A pass that quantises linear layers.
 
     Args:
         scales: of their inputs, by module path.
     """
 
-    def quantise(graph: gs.Graph) -> str:
+    def quantise_products(graph: gs.Graph) -> str:
         """Put Q and DQ before both inputs of every product."""
         nodes = {node.name: node for node in graph.nodes}
         for path, scale in scales.items():
@@ -42,7 +42,7 @@ def quantise_products(scales: Mapping[str, float]) -> Pass:
         graph.cleanup().toposort()
         return f"{len(scales)} products quantised to fp8"
 
-    return quantise
+    return quantise_products
 
 
 def _quantise_input(graph: gs.Graph, product: gs.Node, path: str, scale: float) -> None:
@@ -90,7 +90,7 @@ def _values(weights: gs.Tensor) -> np.ndarray:
     """(K, N) of a constant; large ones are left as a transposition of (N, K)."""
     if isinstance(weights, gs.Constant):
         return np.asarray(weights.values)
-    (producer,) = weights.inputs
-    if producer.op != "Transpose" or not isinstance(producer.inputs[0], gs.Constant):
+    producer = weights.inputs[0] if weights.inputs else None
+    if producer is None or producer.op != "Transpose":
         raise GraphError(f"{weights.name} is not constant")
-    return np.transpose(producer.inputs[0].values, producer.attrs.get("perm"))
+    return np.transpose(_values(producer.inputs[0]), producer.attrs.get("perm"))
