@@ -14,10 +14,10 @@ from typing import Any
 _MODELS = {"co_dino_swin_l": "Swin-L", "co_dino_r50": "R50"}
 _ORDER = (
     *("pytorch-fp32", "pytorch-fp16", "torch-compile-fp16"),
-    *("tensorrt-plain-fp16", "engine-fp32", "engine-bf16", "engine-fp16"),
+    *("tensorrt-plain-fp16", "engine-fp32", "engine-bf16", "engine-fp16", "engine-fp8"),
 )
 _BACKENDS = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
-_PRECISIONS = ("fp32", "fp16", "bf16")
+_PRECISIONS = ("fp32", "fp16", "bf16", "fp8")
 
 
 def tables(folder: Path) -> str:

@@ -57,8 +57,8 @@ class ExportRequest:
         ]
 
     def metadata(self) -> dict[str, Any]:
-        """What the exporter writes into its files about this request."""
-        calibrated = self.calibration is not None and self.calibration.is_file()
+        """What the exporter writes into its files about this request; scales are in a file."""
+        scales = {"calibration_sha256": sha256_of(self.calibration)} if self.calibration else {}
         return {
             "preset": self.preset,
             "height": self.height,
@@ -67,7 +67,7 @@ class ExportRequest:
             "batch": "dynamic" if self.dynamic_batch else 1,
             "mask": self.mask,
             "weights_sha256": sha256_of(self.weights),
-            **({"calibration_sha256": sha256_of(self.calibration)} if calibrated else {}),
+            **scales,
         }
 
 
