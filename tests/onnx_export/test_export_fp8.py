@@ -1,4 +1,4 @@
-"""An export in fp8: what is quantised, and that it detects what PyTorch does with rounded tensors."""
+"""An export in fp8: what is quantised, and that it computes with tensors rounded to fp8."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import json
 from collections import Counter
 
 import cv2
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto
 
 from codetr.checkpoint import build_model, read_checkpoint
 from onnx_export.calibration import E4M3_MAX
-from onnx_export.precision import fp8_products
-from runtime.backend import RawOutputs
 from runtime.files import sha256_of
-from tests.detections import golden_inputs, run_graph
+from tests.detections import golden_inputs
 from tests.synthetic_images import picture
-from trt_build.agreement import agreement
 
 PRESET = "co_dino_swin_tiny"
 SIZE = {"height": 160, "width": 224}
@@ -69,26 +69,45 @@ def test_files_are_smaller_than_in_fp16(exported, files):
     assert files.plugin.stat().st_size < 0.85 * half.plugin.stat().st_size
 
 
-def test_detections_are_those_of_rounded_tensors(files, scales):
+def test_backbone_is_that_of_rounded_tensors(files, scales):
+    """Its first map: behind it, the synthetic weights blow up the difference of any rounding.
+
+    Rounding to float16 moves some values to the next one of fp8, so the two are not equal; scales
+    that are 1.3 times as large are 0.9 of ``lost`` away.
+    """
     inputs = golden_inputs(CASE)
     exact = simulated(files.weights, inputs, {})
     wanted = simulated(files.weights, inputs, scales["scales"])
-    found = run_graph(files.reference, inputs)
-    print(agreement(found, wanted), agreement(found, exact), agreement(wanted, exact))
-    assert agreement(found, wanted) > max(0.5, agreement(found, exact))
+    found = first_map(files.reference, inputs)
+    lost = relative_error(wanted, exact)
+    assert 0.01 < lost < 0.1  # by fp8
+    assert relative_error(found, wanted) < 0.7 * lost
 
 
 def simulated(weights, inputs, scales):
-    """PyTorch in float32, with inputs and weights of the products rounded to fp8."""
+    """The backbone's first map in PyTorch, float32, where products round their tensors to fp8."""
     model, _ = build_model(PRESET, read_checkpoint(weights))
-    assert set(scales) <= set(fp8_products(model))
     for path, scale in scales.items():
         layer = model.get_submodule(path)
         layer.weight.data = rounded(layer.weight.data, layer.weight.abs().max() / E4M3_MAX)
         layer.register_forward_pre_hook(lambda _, args, scale=scale: (rounded(args[0], scale),))
     with torch.no_grad():
-        outputs = model(*(torch.from_numpy(array) for array in inputs.values()))
-    return RawOutputs(*(output.numpy() for output in outputs))
+        return model.backbone(torch.from_numpy(inputs["batch_inputs"]))[0].numpy()
+
+
+def first_map(path, inputs):
+    """The same of an exported graph."""
+    model = onnx.load(path)
+    name = json.loads(model.metadata_props[0].value)["stages"]["backbone"][0]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT16, None))
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    return session.run([name], inputs)[0].astype(np.float32)
+
+
+def relative_error(found, wanted):
+    return np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
 
 
 def rounded(x, scale):
