@@ -7,6 +7,7 @@ others are the ``.float()`` calls inside the network that the last column names.
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import torch
@@ -16,13 +17,15 @@ from torch.nn.utils import fuse_conv_bn_eval
 from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
 
-Precision = Literal["fp32", "fp16", "bf16"]
+Precision = Literal["fp32", "fp16", "bf16", "fp8"]
 
 DTYPES: dict[Precision, torch.dtype] = {
     "fp32": torch.float32,
     "fp16": torch.float16,
     "bf16": torch.bfloat16,
+    "fp8": torch.float16,
 }
+"""Of products and convolutions; of those that are not quantised, where some are."""
 
 FLOAT32_ISLANDS = {
     "norms": "statistics of wide sums overflow and cancel; codetr.layers",
@@ -34,6 +37,13 @@ FLOAT32_ISLANDS = {
     "class scores and boxes": "ties and pixel coordinates above 1024; CoDino.predict, to_pixels",
 }
 """Name: why it is in float32, and where in the network that happens."""
+
+_FP8_PRODUCTS = re.compile(
+    r"backbone\.stages\.\d+\.(blocks\.\d+\.(attn\.(qkv|proj)|fc1|fc2)|downsample\.reduction)"
+    r"|encoder\.layers\.\d+\.ffn\.fc[12]"
+)
+"""The large products, by module path. Not what surrounds the encoder's sampling: its offsets are
+coordinates, and its values cost accuracy for 5 % of the work. Not decoder and heads: small."""
 
 _FLOAT32_MODULES = (LayerNorm, GroupNorm)
 
@@ -55,6 +65,15 @@ class TypedModel(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As :meth:`codetr.model.CoDino.forward`."""
         return self.model(batch_inputs.to(self.dtype), img_masks)
+
+
+def fp8_products(model: CoDino) -> list[str]:
+    """Module paths of the linear layers that ``fp8`` quantises; the others stay in float16."""
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _FP8_PRODUCTS.fullmatch(path)
+    ]
 
 
 def _fuse_batch_norms(model: CoDino) -> None:

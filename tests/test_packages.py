@@ -42,6 +42,7 @@ THIRD_PARTY = {
         "onnx_graphsurgeon",
         "onnxruntime",
         "safetensors",
+        "cv2",
     },
     "trt_build": {
         "tensorrt",

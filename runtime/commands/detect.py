@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.commands.options import score_threshold, whole_number
+from runtime.commands.options import add_detection_options, add_model_or_folder, whole_number
 from runtime.commands.progress import track_results
 from runtime.errors import UserError
 
@@ -59,13 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        type=Path,
-        help="model file, e.g. model.engine; or a folder of one model in several sizes, of which "
-        "each picture gets the best",
-    )
+    add_model_or_folder(parser)
     parser.add_argument(
         "sources",
         metavar="SOURCE",
@@ -76,27 +70,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results"
     )
-    parser.add_argument(
-        "--score-threshold",
-        metavar="SCORE",
-        type=score_threshold,
-        default=0.3,
-        help="leave out detections with a lower score, 0 to 1 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--nms",
-        choices=("soft", "hard", "none"),
-        default="soft",
-        help="suppression of duplicates: soft lowers the score of a box that overlaps a better "
-        "one, as in the published evaluation, hard drops it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch",
-        metavar="N",
-        type=whole_number("--batch", 1),
-        default=1,
-        help="pictures per inference, where the model takes any number (default: %(default)s)",
-    )
+    add_detection_options(parser, default_score=0.3)
     parser.add_argument(
         "--json-only", action="store_true", help="draw nothing: faster, and less disk"
     )
@@ -140,7 +114,7 @@ def run(args: argparse.Namespace) -> int:
         sources,
         args.output,
         options,
-        max_batch=args.batch,
+        max_batch=args.max_batch or 1,
         resume=args.resume,
         ray=args.ray,
         actors=args.actors,

@@ -60,7 +60,7 @@ def pictures_of(out):
 def test_equals_a_run_in_one_process(tmp_path, photos, monkeypatch, capsys):
     (photos / "bad.png").write_text("no picture")
     monkeypatch.chdir(tmp_path)  # the actors started elsewhere
-    args = ["model.ref.onnx", "photos", "none.png", "--score-threshold", 0, "--batch", 2]
+    args = ["model.ref.onnx", "photos", "none.png", "--score-threshold", 0, "--max-batch", 2]
     here, spread = tmp_path / "here", tmp_path / "spread"
     assert detect(*args, "-o", "here") == 2
     first = capsys.readouterr()

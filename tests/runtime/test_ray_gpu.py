@@ -28,7 +28,7 @@ def own_cluster(monkeypatch):
 def test_equals_a_run_in_one_process(tmp_path, small_engine):
     photos = save_photos(tmp_path / "photos", 40, size=200)
     here, spread = tmp_path / "here", tmp_path / "spread"
-    args = [small_engine, photos, "--score-threshold", 0.1, "--batch", 4]
+    args = [small_engine, photos, "--score-threshold", 0.1, "--max-batch", 4]
     assert detect(*args, "-o", here) == 0
     assert detect(*args, "-o", spread, "--ray", "--actors", 1) == 0
     assert sorted(records(spread), key=str) == sorted(records(here), key=str)
