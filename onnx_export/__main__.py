@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
         choices=("fp32", "fp16", "bf16", "fp8"),
         default="fp32",
         help="type of products and convolutions; norms, coordinates, boxes and scores stay "
-        "in float32; fp8: the large products only, the others as with fp16 (fp32)",
+        "in float32; fp8: the products of Swin only, the others as with fp16 (fp32)",
     )
     add(
         "--calibration",

@@ -188,6 +188,8 @@ def _calibration(
     """Read the scales, or measure them."""
     source, products = config.calibration, fp8_products(model)
     assert source is not None  # the configuration has checked it
+    if not products:
+        raise UserError(f"{config.preset} has no Swin, whose products fp8 is for; choose fp16")
     if source.is_dir():
         files, size = chosen_pictures(source), (config.height, config.width)
         calibration = Calibration(

@@ -40,10 +40,9 @@ FLOAT32_ISLANDS = {
 
 _FP8_PRODUCTS = re.compile(
     r"backbone\.stages\.\d+\.(blocks\.\d+\.(attn\.(qkv|proj)|fc1|fc2)|downsample\.reduction)"
-    r"|encoder\.layers\.\d+\.ffn\.fc[12]"
 )
-"""The large products, by module path. Not what surrounds the encoder's sampling: its offsets are
-coordinates, and its values cost accuracy for 5 % of the work. Not decoder and heads: small."""
+"""The products of Swin, by module path. Not the encoder's: with its FFN the digits detector lost
+0.002 to 0.008 AP (100 small pictures, five trials), with Swin alone 0.001 to 0.003 (five)."""
 
 _FLOAT32_MODULES = (LayerNorm, GroupNorm)
 

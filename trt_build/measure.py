@@ -20,7 +20,7 @@ LIMITS = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "fp8": 3e-1}
 Rounding to fp16 was measured at 3e-4 to 3e-3 (small presets, random weights, ONNX Runtime), and a
 flipped kernel in the neck at 1.4. bf16 rounds 8 times coarser; fp32 far finer, and there the limit
 leaves room for another order of sums. Each limit is some 10 times what rounding gives, or more;
-with fp8 that was 3e-2 to 5e-2 (the small detector, PyTorch), so that its limit is 6 times as much.
+with fp8 that was 2e-2 to 5e-2 (the small detector, PyTorch), so that its limit is 6 times as much.
 """
 
 

@@ -72,13 +72,11 @@ def test_nan_is_not_lost(where):
 
 def test_large_products_are_chosen():
     products = fp8_products(CoDino(PRESETS[PRESET]))
-    assert len(products) == 8 * 4 + 3 + 2 * 2  # blocks, mergings, encoder layers
+    assert len(products) == 8 * 4 + 3  # blocks, mergings
     assert {name.rpartition(".")[2] for name in products} == {
         *("qkv", "proj", "fc1", "fc2", "reduction")
     }
-    assert not any(name.startswith(("decoder", "neck")) for name in products)
-    of_resnet = fp8_products(CoDino(PRESETS["co_dino_r50_small"]))
-    assert of_resnet == [f"encoder.layers.{i}.ffn.{fc}" for i in (0, 1) for fc in ("fc1", "fc2")]
+    assert all(name.startswith("backbone.") for name in products)
 
 
 def test_file_gives_back_what_was_written(tmp_path):
@@ -148,9 +146,17 @@ def weights(tmp_path_factory):
     return write_checkpoint(path, state_of(PRESET))
 
 
-def refused(capsys, weights, output, *options):
+def test_a_model_without_swin(capsys, tmp_path):
+    weights = write_checkpoint(tmp_path / "r50.safetensors", state_of("co_dino_r50_small"))
+    (tmp_path / "out").mkdir()
+    fp8 = ("--precision", "fp8", "--calibration", tmp_path)
+    line = refused(capsys, weights, tmp_path / "out" / "m.onnx", *fp8, preset="co_dino_r50_small")
+    assert "co_dino_r50_small has no Swin" in line
+
+
+def refused(capsys, weights, output, *options, preset=PRESET):
     size = ("--height", "160", "--width", "224")
-    command = ["--preset", PRESET, "--weights", weights, *size, "-o", output, *options]
+    command = ["--preset", preset, "--weights", weights, *size, "-o", output, *options]
     assert main(list(map(str, command))) == 2
     assert list(output.parent.iterdir()) == []
     return capsys.readouterr().err.splitlines()[-1]
@@ -180,10 +186,10 @@ def test_folders_and_files_that_are_refused(capsys, weights, tmp_path):
     line = refused(capsys, weights, output, *fp8, tmp_path / "pictures")
     assert "cannot read picture" in line
     scales = dict.fromkeys(fp8_products(CoDino(PRESETS[PRESET])), 1.0)
-    scales["encoder.layers.0.ffn.fc1"] = math.nan
+    scales["backbone.stages.0.blocks.0.fc1"] = math.nan
     sha256 = read_checkpoint(weights).sha256
     of_these = dataclasses.replace(GOOD, weights_sha256=sha256, scales=scales)
     file = tmp_path / "m.scales.json"
-    for calibration, words in ((GOOD, "of weights 1234"), (of_these, "layers.0.ffn.fc1 is nan")):
+    for calibration, words in ((GOOD, "of weights 1234"), (of_these, "0.blocks.0.fc1 is nan")):
         file.write_text(json.dumps(dataclasses.asdict(calibration)))
         assert words in refused(capsys, weights, output, *fp8, file)
