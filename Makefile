@@ -31,7 +31,7 @@ $(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv .venv || { echo "no venv: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	@echo "installing (PyTorch is large: some minutes, about 6 GB on disk)"
-	$(BIN)/python -m pip install --quiet --editable ".[export,rtx,onnxruntime,eval,video,training,test,lint]"
+	$(BIN)/python -m pip install --quiet --editable ".[export,rtx,onnxruntime,eval,video,ray,training,test,lint]"
 	touch $@
 
 demo/pictures/annotations.json: $(INSTALLED)

@@ -30,10 +30,12 @@ SIZE = (512, 512)
 """Height and width of the input, in pixels."""
 PICTURES, SEED = 500, 1
 """How many pictures the test set has, and what they are made from."""
+CALIBRATION, CALIBRATION_SEED = 32, 2
+"""The same of those that fp8 is calibrated with, which have the digits of the training."""
 PRECISIONS = {
     "pytorch": ("fp32",),
-    "onnxruntime": ("fp32", "fp16"),  # its CPU kernels know no bfloat16
-    "tensorrt": ("fp32", "fp16", "bf16"),
+    "onnxruntime": ("fp32", "fp16", "fp8"),  # its CPU kernels know no bfloat16
+    "tensorrt": ("fp32", "fp16", "bf16", "fp8"),
 }
 """Of each backend."""
 
@@ -41,16 +43,31 @@ PRECISIONS = {
 def make_pictures(work: Path) -> CocoDataset:
     """The test set, made in ``work`` unless it is there."""
     folder = work / "pictures"
-    if not folder.exists():
-        options = ("--split", "test", "--count", str(PICTURES), "--seed", str(SEED))
-        run("codetr.training.dataset", *options, "-o", folder)
+    _make(folder, "test", PICTURES, SEED)
     return read_dataset(folder / ANNOTATIONS, folder)
 
 
-def export_options(weights: Path, precision: str) -> tuple[str | Path, ...]:
-    """What ``onnx_export`` and ``trt_build`` are told of the model."""
+def _make(folder: Path, split: str, count: int, seed: int) -> None:
+    if not folder.exists():
+        options = ("--split", split, "--count", str(count), "--seed", str(seed))
+        run("codetr.training.dataset", *options, "-o", folder)
+
+
+def export_options(weights: Path, precision: str, work: Path) -> list[str | Path]:
+    """What ``onnx_export`` and ``trt_build`` are told of the model.
+
+    Args:
+        weights: of the digits detector.
+        precision: any.
+        work: folder that gets the pictures for fp8, unless they are there.
+    """
     size = ("--height", str(SIZE[0]), "--width", str(SIZE[1]))
-    return ("--preset", PRESET, "--weights", weights, *size, "--precision", precision)
+    options = ["--preset", PRESET, "--weights", weights, *size, "--precision", precision]
+    if precision == "fp8":
+        pictures = work / "calibration"
+        _make(pictures, "train", CALIBRATION, CALIBRATION_SEED)
+        options += ["--calibration", pictures]
+    return options
 
 
 def judge(detector: Detector, pictures: CocoDataset) -> Evaluation:
@@ -71,7 +88,7 @@ def measure(backend: str, precision: str, weights: Path, work: Path, result: Pat
     Raises:
         subprocess.CalledProcessError: a command failed; it has said why.
     """
-    options = export_options(weights, precision)
+    options = export_options(weights, precision, work)
     if backend == "tensorrt":
         model = work / f"{precision}.engine"
         cache = ("--timing-cache", work / "timing.cache")

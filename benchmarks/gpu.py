@@ -62,8 +62,11 @@ CASES = (
     Case("co_dino_swin_l", 608, 608, "fp16", plain=True),
     Case("co_dino_swin_l", 608, 608, "bf16"),
     Case("co_dino_swin_l", 608, 608, "fp32"),
+    Case("co_dino_swin_l", 608, 608, "fp8"),
     Case("co_dino_swin_l", 768, 1152, "fp16"),
+    Case("co_dino_swin_l", 768, 1152, "fp8"),
     Case("co_dino_swin_l", 1280, 1920, "fp16"),
+    Case("co_dino_swin_l", 1280, 1920, "fp8"),
     Case("co_dino_r50", 768, 1152, "fp16"),
 )
 """Compared with each other and with PyTorch, those of each size in one run."""
@@ -87,6 +90,7 @@ class Campaign:
         Only cases whose name one of the patterns fits take part.
         """
         self.work, self.results = work, results
+        self.calibration = work / "calibration"
         self.cases, self.batched = (
             [case for case in cases if any(fnmatch(case.name, p) for p in patterns)]
             for cases in (CASES, BATCHED)
@@ -244,6 +248,10 @@ class Campaign:
             if not self.weights(preset).exists():
                 command = ("tests.synthetic_checkpoint", preset, self.weights(preset))
                 self.run(f"weights {preset}", *command)
+        if any(case.precision == "fp8" for case in cases) and not self.calibration.exists():
+            # Synthetic weights have no accuracy to lose: for their times any pictures will do.
+            options = ("--split", "train", "--count", "4", "--seed", "1", "-o", self.calibration)
+            self.run("calibration pictures", "codetr.training.dataset", *options)
         with ThreadPoolExecutor(max_workers=12) as pool:  # 4 to 7 GB each
             list(pool.map(self._export, sorted(cases)))
 
@@ -252,7 +260,8 @@ class Campaign:
         size = ("--height", str(case.height), "--width", str(case.width), "--batch", batch)
         model = ("--preset", case.preset, "--precision", case.precision)
         files = ("--weights", self.weights(case.preset), "-o", self.path(case, ".onnx"))
-        self.run(f"export {case.name}", "onnx_export", *model, *size, *files)
+        fp8 = ("--calibration", self.calibration) if case.precision == "fp8" else ()
+        self.run(f"export {case.name}", "onnx_export", *model, *size, *files, *fp8)
 
     def _onnx_files(self, case: Case) -> Iterator[Path]:
         yield self.path(case, ".onnx")

@@ -24,7 +24,7 @@ from benchmarks.stored import (
 )
 
 _BACKENDS = {"pytorch": "PyTorch", "onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT"}
-_PRECISIONS = ("fp32", "fp16", "bf16")
+_PRECISIONS = ("fp32", "fp16", "bf16", "fp8")
 _FASTER = "engine-fp16"
 """The engine that all others are compared with."""
 

@@ -18,6 +18,7 @@ example:
 
 model.onnx goes to TensorRT with the plugin of this project: python -m trt_build model.onnx
 model.ref.onnx is the same in plain ONNX: for ONNX Runtime, TensorRT-RTX and comparisons.
+With --precision fp8 --calibration photos/ the measured ranges are kept in model.scales.json.
 Inputs that are multiples of 384 pixels pad no window of Swin-L and are the fastest.
 """
 
@@ -39,10 +40,18 @@ def parser() -> argparse.ArgumentParser:
     add("--batch", type=_batch, default=1, metavar="N|dynamic", help="pictures at a time (1)")
     add(
         "--precision",
-        choices=("fp32", "fp16", "bf16"),
+        choices=("fp32", "fp16", "bf16", "fp8"),
         default="fp32",
         help="type of products and convolutions; norms, coordinates, boxes and scores stay "
-        "in float32 (fp32)",
+        "in float32; fp8: the products of Swin only, the others as with fp16 (fp32)",
+    )
+    add(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER|FILE",
+        help="for fp8: some dozens of pictures like those the model will see, from which the range "
+        "of every fp8 tensor is measured; or NAME.scales.json, where an earlier export of the same "
+        "weights kept it",
     )
     add(
         "--no-mask",
@@ -75,6 +84,7 @@ def main(argv: list[str] | None = None) -> int:
             batch=args.batch,
             precision=args.precision,
             mask=not args.no_mask,
+            calibration=args.calibration,
         )
         for path in export(config, args.output, report):
             report(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections import Counter
@@ -21,10 +22,18 @@ from codetr.model import CoDino
 from codetr.original_names import expected_shapes
 from codetr.presets import PIXEL_MEAN, PIXEL_STD
 from codetr.swin import WindowAttention
+from onnx_export.calibration import (
+    Calibration,
+    check_calibration,
+    measure_scales,
+    read_calibration,
+)
 from onnx_export.checks import check_graph
+from onnx_export.fp8 import quantise_by
 from onnx_export.node import OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
-from onnx_export.passes import CLEAN_UP, run_passes
-from onnx_export.precision import Precision
+from onnx_export.passes import CLEAN_UP, Pass, run_passes
+from onnx_export.pictures import chosen_pictures, read_inputs
+from onnx_export.precision import Precision, fp8_products
 from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
 from onnx_export.stages import find_stages
 from onnx_export.topk import split_topk
@@ -55,6 +64,8 @@ class ExportConfig:
     """Type of products and convolutions."""
     mask: bool = True
     """Keep the input ``img_masks``; without it every picture has to fill the input."""
+    calibration: Path | None = None
+    """For fp8: a folder of pictures, or the scales file of an earlier export."""
 
     def __post_init__(self) -> None:
         for name, side in (("height", self.height), ("width", self.width)):
@@ -62,12 +73,29 @@ class ExportConfig:
                 raise UserError(f"{name} is {side} pixels; choose 1 to {MAX_SIDE}")
         if self.batch != "dynamic" and self.batch < 1:
             raise UserError(f"batch is {self.batch}; choose a positive number or 'dynamic'")
+        self._check_calibration()
+
+    def _check_calibration(self) -> None:
+        if self.precision != "fp8":
+            if self.calibration is not None:
+                raise UserError(
+                    f"{self.precision} takes no calibration; leave it out or choose fp8"
+                )
+        elif self.calibration is None:
+            raise UserError(
+                "fp8 needs a calibration: give --calibration a folder of pictures like those the "
+                "model will see, or the .scales.json that an earlier export wrote"
+            )
+        elif not self.calibration.exists():
+            raise UserError(
+                f"no calibration at {self.calibration}; give a folder of pictures or a .scales.json"
+            )
 
 
-def export(config: ExportConfig, output: Path, report: Report) -> tuple[Path, Path]:
+def export(config: ExportConfig, output: Path, report: Report) -> list[Path]:
     """Write ``output`` (custom nodes) and beside it ``….ref.onnx`` (plain ONNX).
 
-    Both appear whole at the end, or not at all.
+    With fp8 there is ``….scales.json`` too. All appear whole at the end, or not at all.
 
     Args:
         config: what to export.
@@ -75,15 +103,16 @@ def export(config: ExportConfig, output: Path, report: Report) -> tuple[Path, Pa
         report: called with one line for each step.
 
     Returns:
-        The two paths.
+        The paths, in this order.
 
     Raises:
-        UserError: output, weights or sizes cannot be used.
+        UserError: output, weights, sizes or calibration cannot be used.
         GraphError: the exporter made a graph that breaks the contract.
     """
     if output.suffix != ".onnx":
         raise UserError(f"output is {output}; give a name that ends in .onnx")
-    reference = output.with_suffix(".ref.onnx")
+    suffixes = [".onnx", ".ref.onnx", *([".scales.json"] if config.precision == "fp8" else [])]
+    results = [output.with_suffix(suffix) for suffix in suffixes]
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-export-")
@@ -92,14 +121,13 @@ def export(config: ExportConfig, output: Path, report: Report) -> tuple[Path, Pa
             f"cannot write {output}: {error.strerror}; choose a folder that can be written"
         ) from error
     with folder as temporary:
-        parts = Path(temporary, output.name), Path(temporary, reference.name)
-        _write(config, *parts, report)
-        parts[0].replace(output)
-        parts[1].replace(reference)
-    return output, reference
+        _write(config, Path(temporary, output.name), report)
+        for result in results:
+            Path(temporary, result.name).replace(result)
+    return results
 
 
-def _write(config: ExportConfig, output: Path, reference: Path, report: Report) -> None:
+def _write(config: ExportConfig, output: Path, report: Report) -> None:
     report(f"reading {config.weights}")
     checkpoint = read_checkpoint(config.weights)
     model, classes = build_model(config.preset, checkpoint)
@@ -118,8 +146,17 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
         "weights_sha256": checkpoint.sha256,
         "preprocess": {"mean": PIXEL_MEAN, "std": PIXEL_STD},
     }
+    quantise: list[Pass] = []
+    counts = _norms(model, config.precision) | {"QuantizeLinear": 0, "DequantizeLinear": 0}
+    if config.precision == "fp8":
+        calibration = _calibration(config, model, checkpoint, report)
+        scales = calibration.to_json()
+        output.with_suffix(".scales.json").write_text(scales)
+        metadata["calibration_sha256"] = hashlib.sha256(scales.encode()).hexdigest()
+        quantise.append(quantise_by(calibration.scales))
+        products = len(calibration.scales)
+        counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint
-    counts = _norms(model, config.precision)
     custom_nodes = _custom_nodes(model, config.precision)
     architecture = model.config
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
@@ -134,7 +171,8 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     graph = gs.import_onnx(traced)
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
-    run_passes(graph, (split_topk, write_out_windows_without_kernel, *CLEAN_UP), report)
+    passes = (split_topk, write_out_windows_without_kernel, *CLEAN_UP, *quantise)
+    run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
     check_graph(finished, counts | custom_nodes, traced_batch)
@@ -144,7 +182,32 @@ def _write(config: ExportConfig, output: Path, reference: Path, report: Report) 
     metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
     check_graph(finished, counts | dict.fromkeys(custom_nodes, 0), traced_batch)
-    _save(finished, reference)
+    _save(finished, output.with_suffix(".ref.onnx"))
+
+
+def _calibration(
+    config: ExportConfig, model: CoDino, checkpoint: Checkpoint, report: Report
+) -> Calibration:
+    """Read the scales, or measure them."""
+    source, products = config.calibration, fp8_products(model)
+    assert source is not None  # the configuration has checked it
+    if not products:
+        raise UserError(f"{config.preset} has no Swin, whose products fp8 is for; choose fp16")
+    if source.is_dir():
+        files, size = chosen_pictures(source), (config.height, config.width)
+        calibration = Calibration(
+            config.preset,
+            checkpoint.sha256,
+            *size,
+            len(files),
+            measure_scales(model, products, read_inputs(files, size), report),
+        )
+    else:
+        calibration = read_calibration(source)
+    check_calibration(
+        calibration, preset=config.preset, weights_sha256=checkpoint.sha256, products=products
+    )
+    return calibration
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

@@ -52,9 +52,7 @@ def build_plugin(
         configure += ["-UCODETR_CUDA_ARCHITECTURES"]  # an earlier build may have named some
     else:
         configure += [f"-DCODETR_CUDA_ARCHITECTURES={architectures}"]
-    if not _has_nvcc():
-        configure += [f"-DCMAKE_PREFIX_PATH={_fetch_nvcc(ROOT / 'build' / 'cuda')}"]
-    _run(*configure)
+    _run(*configure, *cuda_switches())
     _run("cmake", "--build", folder, "--parallel")
     if not install:
         return folder / LIBRARY_NAME
@@ -62,6 +60,13 @@ def build_plugin(
     with atomic_output(library) as output:  # a process that has the old one loaded keeps it
         shutil.copyfile(folder / LIBRARY_NAME, output)
     return library
+
+
+def cuda_switches() -> list[str]:
+    """What CMake has to be told to find CUDA; fetches it where no toolkit is installed."""
+    if _has_nvcc():
+        return []
+    return [f"-DCMAKE_PREFIX_PATH={_fetch_nvcc(ROOT / 'build' / 'cuda')}"]
 
 
 def _require_tools() -> None:

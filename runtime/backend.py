@@ -156,6 +156,20 @@ class Model(Protocol):
         """Give back what the model holds; harmless when called again."""
 
 
+def needs_gpu(path: Path) -> bool:
+    """Whether a model file is run on a GPU, which its suffix decides.
+
+    Raises:
+        UserError: there is no such file, or no backend runs it.
+    """
+    if not path.is_file():
+        raise UserError(f"no model file {path}; give a .ref.onnx or a .engine")
+    suffix = path.suffix.lower()
+    if suffix not in (".onnx", ".engine"):
+        raise UserError(f"cannot run {path}: its suffix is neither .onnx nor .engine")
+    return suffix == ".engine"
+
+
 def open_model(path: str | Path) -> Model:
     """Load a model with the backend its file is made for.
 
@@ -163,20 +177,15 @@ def open_model(path: str | Path) -> Model:
         UserError: there is no such file, no backend runs it, or it is not a Co-DETR model.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no model file {path}; give a .ref.onnx or a .engine")
-    suffix = path.suffix.lower()
-    if suffix == ".onnx":
+    if not needs_gpu(path):
         from runtime.onnxruntime_backend import OnnxRuntimeModel
 
         return OnnxRuntimeModel(path)
-    if suffix == ".engine":
-        try:
-            from runtime.tensorrt_backend import TensorRTModel
-        except ImportError as error:
-            raise UserError(
-                f"cannot run {path}: engines need cuda-python ({error}); "
-                "pip install cuda-bindings, or run the reference graph (.ref.onnx)"
-            ) from error
-        return TensorRTModel(path)
-    raise UserError(f"cannot run {path}: its suffix is neither .onnx nor .engine")
+    try:
+        from runtime.tensorrt_backend import TensorRTModel
+    except ImportError as error:
+        raise UserError(
+            f"cannot run {path}: engines need cuda-python ({error}); "
+            "pip install cuda-bindings, or run the reference graph (.ref.onnx)"
+        ) from error
+    return TensorRTModel(path)

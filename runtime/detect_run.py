@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from runtime.journal import Journal, Record
 from runtime.machine import describe_cpu
 from runtime.pipeline import detect_pictures, detect_video
 from runtime.postprocess import NmsMode
+from runtime.ray_pool import RayPool
 from runtime.run_file import Tally, finish_run, start_run
 from runtime.sizes import model_files
 from runtime.sources import Sources, Video
@@ -53,6 +55,8 @@ class DetectRun(Closing):
         *,
         max_batch: int,
         resume: bool,
+        ray: bool = False,
+        actors: int | None = None,
     ) -> None:
         """Load the model and open the folder's files.
 
@@ -63,6 +67,8 @@ class DetectRun(Closing):
             options: see there.
             max_batch: most pictures per inference, where the model takes any number.
             resume: go on with the run in the folder.
+            ray: spread the pictures over a Ray cluster; there are no videos then.
+            actors: see ``RayPool``.
 
         Raises:
             UserError: the model cannot be run, a file cannot be written, or there is no such run
@@ -74,8 +80,12 @@ class DetectRun(Closing):
         self._start = time.perf_counter()
         self._lock = threading.Lock()
         with contextlib.ExitStack() as stack:
-            detector = Detector(model, nms=options.nms, max_batch=max_batch)
-            self._detector = stack.enter_context(detector)
+            self._detector: Detector | RayPool
+            if ray:
+                self._detector = RayPool(model, nms=options.nms, max_batch=max_batch, actors=actors)
+            else:
+                self._detector = Detector(model, nms=options.nms, max_batch=max_batch)
+            stack.enter_context(self._detector)
             models = {file.name: sha256_of(file) for file in model_files(model)}
             self._settings: dict[str, Any] = {"models": models, **asdict(options)}
             start_run(output / "run.json", self._settings, resume=resume)
@@ -95,13 +105,14 @@ class DetectRun(Closing):
         Raises:
             UserError: a file cannot be written.
         """
-        records = detect_pictures(
-            self._detector,
-            {path: self._target(path) for path in self.pictures},
-            score_threshold=self._options.score_threshold,
-            failed=self._fail,
+        detect = (
+            self._detector.detect_pictures
+            if isinstance(self._detector, RayPool)
+            else partial(detect_pictures, self._detector)
         )
-        yield from self._kept(records)
+        targets = {path: self._target(path) for path in self.pictures}
+        threshold = self._options.score_threshold
+        yield from self._kept(detect(targets, score_threshold=threshold, failed=self._fail))
 
     def open(self, video: Video) -> VideoReader | None:
         """Open a video; None if that fails, which is told and counted."""
@@ -117,6 +128,8 @@ class DetectRun(Closing):
         Raises:
             UserError: the video cannot be written.
         """
+        if isinstance(self._detector, RayPool):
+            raise ValueError("a video is not for a Ray cluster")
         target = self._target(reader.video)
         threshold = self._options.score_threshold
         frames = 0
@@ -135,12 +148,11 @@ class DetectRun(Closing):
             UserError: a file cannot be written.
         """
         write_coco(self._journal.found(), self._detector.classes, self._output / "detections.json")
-        library, version = self._detector.model.backend.split()
         finish_run(
             self._output / "run.json",
             self._settings,
             self.tally,
-            machine=describe_cpu() | {library: version},
+            machine=describe_cpu() | self._machine(),
             seconds=time.perf_counter() - self._start,
         )
 
@@ -161,6 +173,13 @@ class DetectRun(Closing):
     def close(self) -> None:
         """Free the model and close the files."""
         self._closers.close()
+
+    def _machine(self) -> dict[str, Any]:
+        """What runs the model."""
+        if isinstance(self._detector, RayPool):
+            return self._detector.machine
+        library, version = self._detector.model.backend.split()
+        return {library: version}
 
     def _target(self, source: Path | Video) -> Path | None:
         return self._targets[source] if self._options.draw else None

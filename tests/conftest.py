@@ -48,7 +48,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Exported
             report: list[str] = []
             config = ExportConfig(preset=preset, weights=weights, **options)
             paths = export(config, folder / "model.onnx", report.append)
-            made[key] = Exported(*paths, weights, report)
+            made[key] = Exported(paths[0], paths[1], weights, report)
         return made[key]
 
     return make

@@ -159,3 +159,18 @@ def test_case_of_another_batch_has_other_files():
     case = Case("co_dino_r50", 768, 1152, "fp16", batch="1,4,8")
     assert case.name == "co_dino_r50-768x1152-fp16-batch1-4-8"
     assert case.is_dynamic and not case._replace(batch="8").is_dynamic
+
+
+def test_fp8_is_calibrated_with_pictures_that_are_made_once(campaign, tmp_path):
+    noting = campaign(["*-fp8"])
+    noting.export()
+    assert len(noting.of("codetr.training.dataset")) == 1
+    exports = noting.of("onnx_export")
+    assert len(exports) == 3
+    for arguments in exports:
+        calibration = arguments[arguments.index("--calibration") + 1]
+        assert calibration == str(tmp_path / "work" / "calibration")
+    noting = campaign(["*-fp16"])
+    noting.export()
+    assert not noting.of("codetr.training.dataset")
+    assert not any("--calibration" in arguments for arguments in noting.of("onnx_export"))

@@ -42,6 +42,7 @@ THIRD_PARTY = {
         "onnx_graphsurgeon",
         "onnxruntime",
         "safetensors",
+        "cv2",
     },
     "trt_build": {
         "tensorrt",
@@ -65,6 +66,7 @@ THIRD_PARTY = {
         "av",
         "pandas",
         "supervision",
+        "ray",
         "triton_python_backend_utils",  # inside Triton alone
     },
 }
@@ -81,6 +83,7 @@ HEAVY = (
     "rich",
     "pycocotools",
     "av",
+    "ray",
 )
 COMMANDS = (
     ["benchmarks.gpu", "--help"],

@@ -132,9 +132,9 @@ def test_accuracy_has_a_line_for_each_backend_and_a_column_for_each_precision(tm
         figures = {"ap": ap, "ap50": 0.9, "ap75": 0.8, "images": 500, "height": 384, "width": 512}
         (tmp_path / f"{name}.json").write_text(json.dumps({"rows": [figures]}))
     assert tables(tmp_path).splitlines() == [
-        "| AP (AP50, AP75), 500 pictures, 384x512 | fp32 | fp16 | bf16 |",
-        "| --- | --- | --- | --- |",
-        "| PyTorch | 0.7123 (0.9000, 0.8000) | - | - |",
-        "| ONNX Runtime | - | 0.7000 (0.9000, 0.8000) | - |",
-        "| TensorRT | - | - | - |",
+        "| AP (AP50, AP75), 500 pictures, 384x512 | fp32 | fp16 | bf16 | fp8 |",
+        "| --- | --- | --- | --- | --- |",
+        "| PyTorch | 0.7123 (0.9000, 0.8000) | - | - | - |",
+        "| ONNX Runtime | - | 0.7000 (0.9000, 0.8000) | - | - |",
+        "| TensorRT | - | - | - | - |",
     ]

@@ -29,8 +29,8 @@ from trt_build.options import BuildOptions
 from trt_build.progress import make_monitor, run_cancellable, spinner
 from trt_build.requirements import require_gpu, require_writable
 
-# What layers put out in an engine of each precision, as the engine inspector calls it.
-_OUTPUT_TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16"}
+# What layers put out in an engine of each precision: how the engine inspector's name begins.
+_OUTPUT_TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16", "fp8": "FP8"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +215,8 @@ def _build_plan(
 def _check_precision(onnx: Path, model: dict[str, Any], layers: dict[str, Any]) -> None:
     """Refuse an engine in which the precision that the ONNX was exported for is not to be found."""
     precision = model.get("precision")
-    if precision in _OUTPUT_TYPES and _OUTPUT_TYPES[precision] not in layers["output_types"]:
+    wanted = _OUTPUT_TYPES.get(precision or "", "").lower()
+    if not any(found.lower().startswith(wanted) for found in layers["output_types"]):
         raise UserError(
             f"{onnx} was exported for {precision}, but no layer of the engine computes in it "
             f"({layers['source']}: {layers['output_types']}); export it again"

@@ -38,6 +38,8 @@ class ExportRequest:
     precision: str = "fp32"
     mask: bool = True
     dynamic_batch: bool = False
+    calibration: Path | None = None
+    """For fp8: a folder of pictures or a scales file."""
 
     def arguments(self, onnx: Path) -> list[str]:
         """The exporter's command line."""
@@ -50,11 +52,13 @@ class ExportRequest:
             f"--precision={self.precision}",
             f"--batch={batch}",
             *([] if self.mask else ["--no-mask"]),
+            *([f"--calibration={self.calibration}"] if self.calibration else []),
             f"--output={onnx}",
         ]
 
     def metadata(self) -> dict[str, Any]:
-        """What the exporter writes into its files about this request."""
+        """What the exporter writes into its files about this request; scales are in a file."""
+        scales = {"calibration_sha256": sha256_of(self.calibration)} if self.calibration else {}
         return {
             "preset": self.preset,
             "height": self.height,
@@ -63,6 +67,7 @@ class ExportRequest:
             "batch": "dynamic" if self.dynamic_batch else 1,
             "mask": self.mask,
             "weights_sha256": sha256_of(self.weights),
+            **scales,
         }
 
 
@@ -126,6 +131,8 @@ def is_exported(request: ExportRequest, paths: tuple[Path, Path]) -> bool:
     """Whether both ONNX files are there, made from these weights with these settings."""
     if not all(path.is_file() for path in paths):
         return False
+    if request.calibration is not None and not request.calibration.is_file():
+        return False  # a folder's pictures may be others than last time
     try:
         wanted = request.metadata().items()
         return all(wanted <= read_onnx(path).model.items() for path in paths)

@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime.layers import inspect_layers, tensor_type
 
-_INSPECTOR_NAMES = {"BF16": "BFloat16"}
+_INSPECTOR_NAMES = {"BF16": "BFloat16", "FP8": "FP8"}
 _ARRAY_NAMES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 

@@ -14,12 +14,13 @@ from trt_build.agreement import agreement
 
 Floats = NDArray[np.float32]
 
-LIMITS = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1}
+LIMITS = {"fp32": 1e-3, "fp16": 2e-2, "bf16": 1e-1, "fp8": 3e-1}
 """Largest relative error of a stage, by the precision of the export.
 
 Rounding to fp16 was measured at 3e-4 to 3e-3 (small presets, random weights, ONNX Runtime), and a
 flipped kernel in the neck at 1.4. bf16 rounds 8 times coarser; fp32 far finer, and there the limit
-leaves room for another order of sums. Each limit is some 10 times what rounding gives, or more.
+leaves room for another order of sums. Each limit is some 10 times what rounding gives, or more;
+with fp8 that was 2e-2 to 5e-2 (the small detector, PyTorch), so that its limit is 6 times as much.
 """
 
 

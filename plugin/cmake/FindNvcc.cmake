@@ -17,7 +17,7 @@ find_program(CODETR_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATH_SUFFIXES bi
   PATHS /usr/local/cuda/bin ${wheels})
 if(NOT CODETR_NVCC)
   message(FATAL_ERROR "found no nvcc; install a CUDA toolkit and set CUDACXX=/path/to/nvcc, \
-or run `python -m plugin build`, which fetches the compiler from PyPI, ${without_plugin}")
+or run `python -m plugin build`, which fetches the compiler from PyPI, ${or_without}")
 endif()
 set(CMAKE_CUDA_COMPILER "${CODETR_NVCC}")
 # nvcc looks into lib64, the wheels have lib.

@@ -59,7 +59,7 @@ if(NOT TENSORRT_INCLUDE_DIR)
   if(NOT headers)
     message(FATAL_ERROR "found no TensorRT headers (NvInferRuntime.h) and could fetch none:\n"
       "${cargo_failed}\n${git_failed}\n"
-      "name their folder with the variable TENSORRT_INCLUDE_DIR, ${without_plugin}")
+      "name their folder with the variable TENSORRT_INCLUDE_DIR, ${or_without}")
   endif()
   set(TENSORRT_INCLUDE_DIR "${headers}" CACHE PATH "Folder of TensorRT's C++ headers" FORCE)
 endif()
@@ -67,5 +67,5 @@ if(NOT EXISTS "${TENSORRT_INCLUDE_DIR}/NvInferRuntime.h")
   set(wrong "${TENSORRT_INCLUDE_DIR}")
   unset(TENSORRT_INCLUDE_DIR CACHE) # to look again next time
   message(FATAL_ERROR "TENSORRT_INCLUDE_DIR is ${wrong}, which holds no NvInferRuntime.h; \
-name a folder with TensorRT's headers, ${without_plugin}")
+name a folder with TensorRT's headers, ${or_without}")
 endif()

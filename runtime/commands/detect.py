@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.commands.options import score_threshold, whole_number
+from runtime.commands.options import add_detection_options, add_model_or_folder, whole_number
 from runtime.commands.progress import track_results
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from runtime.detect_run import DetectRun
-    from runtime.sources import Video
+    from runtime.sources import Sources, Video
 
 _DESCRIPTION = """\
 Detect objects in pictures, videos, cameras and network streams. Writes into the folder OUT:
@@ -34,10 +34,18 @@ Examples:
   python -m runtime detect model.engine drive.mp4 -o out/ --score-threshold 0.5
   python -m runtime detect model.engine rtsp://camera.local/stream -o out/     (ends with Ctrl-C)
   python -m runtime detect model.engine photos/ -o out/ --resume     (after an interruption)
+  python -m runtime detect model.engine photos/ -o out/ --ray        (all GPUs of this machine)
 
 What cannot be read is told, counted and left out; the exit code is then 2. After Ctrl-C, a crash or
 a full disk --resume goes on where the run ended: no picture is lost or done twice, and a video that
 was not finished is done again.
+
+With --ray each GPU has an engine and takes pictures as fast as it can; what dies is replaced and
+its pictures are done again. RAY_ADDRESS=auto, or HOST:6379, takes the Ray cluster that is there, of
+any number of machines; otherwise one is started on this machine for as long as the run lasts.
+Several machines need this package, and the current folder, MODEL, pictures and OUT at the same
+paths: a shared file system. A .ref.onnx runs on CPUs, by default one on each machine. Videos are
+not spread: detect in them afterwards, without --ray and with --resume.
 """
 
 
@@ -51,13 +59,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        type=Path,
-        help="model file, e.g. model.engine; or a folder of one model in several sizes, of which "
-        "each picture gets the best",
-    )
+    add_model_or_folder(parser)
     parser.add_argument(
         "sources",
         metavar="SOURCE",
@@ -68,31 +70,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-o", "--output", metavar="OUT", type=Path, required=True, help="folder for the results"
     )
-    parser.add_argument(
-        "--score-threshold",
-        metavar="SCORE",
-        type=score_threshold,
-        default=0.3,
-        help="leave out detections with a lower score, 0 to 1 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--nms",
-        choices=("soft", "hard", "none"),
-        default="soft",
-        help="suppression of duplicates: soft lowers the score of a box that overlaps a better "
-        "one, as in the published evaluation, hard drops it (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--batch",
-        metavar="N",
-        type=whole_number("--batch", 1),
-        default=1,
-        help="pictures per inference, where the model takes any number (default: %(default)s)",
-    )
+    add_detection_options(parser, default_score=0.3)
     parser.add_argument(
         "--json-only", action="store_true", help="draw nothing: faster, and less disk"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in OUT")
+    parser.add_argument(
+        "--ray", action="store_true", help="spread the pictures over GPUs and machines, with Ray"
+    )
+    parser.add_argument(
+        "--actors",
+        metavar="N",
+        type=whole_number("--actors", 1),
+        help="with --ray: models at work at the same time (default: one for each GPU)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -111,6 +102,7 @@ def run(args: argparse.Namespace) -> int:
     from runtime.sources import find_sources
 
     sources = find_sources(args.sources)
+    _check_ray(args, sources)
     _check_writable(args.output)
     options = RunOptions(
         nms=args.nms, score_threshold=args.score_threshold, draw=not args.json_only
@@ -118,7 +110,14 @@ def run(args: argparse.Namespace) -> int:
     # Asked to end as by Ctrl-C: no half files stay, and the next run can go on.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with DetectRun(
-        args.model, sources, args.output, options, max_batch=args.batch, resume=args.resume
+        args.model,
+        sources,
+        args.output,
+        options,
+        max_batch=args.max_batch or 1,
+        resume=args.resume,
+        ray=args.ray,
+        actors=args.actors,
     ) as detect_run:
         try:
             _show(detect_run.detect_pictures(), "Detecting", len(detect_run.pictures))
@@ -130,6 +129,17 @@ def run(args: argparse.Namespace) -> int:
             return 130
     print(f"{detect_run.summary()}: results are in {args.output}")
     return 2 if detect_run.tally.failed else 0
+
+
+def _check_ray(args: argparse.Namespace, sources: Sources) -> None:
+    """Refuse what --ray cannot do, and --actors without it."""
+    if args.actors and not args.ray:
+        raise UserError("--actors is for --ray; give both or neither")
+    if args.ray and sources.videos:
+        raise UserError(
+            f"--ray is for pictures, got the video {sources.videos[0]}; name pictures only "
+            "('photos/*.jpg'), then detect in videos without --ray and with --resume"
+        )
 
 
 def _detect_video(detect_run: DetectRun, video: Video) -> None:

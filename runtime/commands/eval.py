@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 from runtime.commands.options import (
+    add_detection_options,
+    add_model_or_folder,
     check_output,
     optional_output,
-    score_threshold,
     whole_number,
     write_result,
 )
@@ -46,39 +47,14 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        type=Path,
-        help="model file, e.g. model.engine; or a folder of one model in several sizes, of which "
-        "each picture gets the best",
-    )
+    add_model_or_folder(parser)
     parser.add_argument(
         "--annotations", metavar="FILE", type=Path, required=True, help="COCO annotation file"
     )
     parser.add_argument(
         "--images", metavar="DIR", type=Path, required=True, help="folder of its pictures"
     )
-    parser.add_argument(
-        "--nms",
-        choices=("soft", "hard", "none"),
-        default="soft",
-        help="suppression of duplicates (default: %(default)s, as in the published evaluation)",
-    )
-    parser.add_argument(
-        "--score-threshold",
-        metavar="SCORE",
-        type=score_threshold,
-        default=0.0,
-        help="leave out detections with a lower score, 0 to 1 (default: %(default)s, as in the "
-        "published evaluation)",
-    )
-    parser.add_argument(
-        "--max-batch",
-        metavar="N",
-        type=whole_number("--max-batch", 1),
-        help="most pictures per inference (default: the model's batch, 1 if it takes any)",
-    )
+    add_detection_options(parser, default_score=0.0)  # as in the published evaluation
     parser.add_argument(
         "--limit",
         metavar="N",

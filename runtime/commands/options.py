@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -24,6 +25,41 @@ def whole_number(option: str, smallest: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def add_model_or_folder(parser: argparse.ArgumentParser) -> None:
+    """The argument MODEL of commands that serve pictures of any shape."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        type=Path,
+        help="model file, e.g. model.engine; or a folder of one model in several sizes, of which "
+        "each picture gets the best",
+    )
+
+
+def add_detection_options(parser: argparse.ArgumentParser, *, default_score: float) -> None:
+    """What decides which detections count, and how many pictures are detected in at a time."""
+    parser.add_argument(
+        "--score-threshold",
+        metavar="SCORE",
+        type=score_threshold,
+        default=default_score,
+        help="leave out detections with a lower score, 0 to 1 (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--nms",
+        choices=("soft", "hard", "none"),
+        default="soft",
+        help="suppression of duplicates: soft lowers the score of a box that overlaps a better "
+        "one, as in the published evaluation, hard drops it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-batch",
+        metavar="N",
+        type=whole_number("--max-batch", 1),
+        help="most pictures per inference (default: the model's batch, 1 if it takes any)",
+    )
 
 
 def score_threshold(text: str) -> float:

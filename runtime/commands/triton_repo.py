@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runtime.commands.options import score_threshold, whole_number
+from runtime.commands.options import add_detection_options, whole_number
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,25 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-o", "--output", metavar="REPO", type=Path, required=True, help="folder to make"
     )
-    parser.add_argument(
-        "--score-threshold",
-        metavar="SCORE",
-        type=score_threshold,
-        default=0.3,
-        help="leave out detections with a lower score, 0 to 1 (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--nms",
-        choices=("soft", "hard", "none"),
-        default="soft",
-        help="suppression of duplicates (default: %(default)s, as in the published evaluation)",
-    )
-    parser.add_argument(
-        "--max-batch",
-        metavar="N",
-        type=whole_number("--max-batch", 1),
-        help="most pictures per inference (default: as many as the model takes, 1 if any number)",
-    )
+    add_detection_options(parser, default_score=0.3)
     parser.add_argument(
         "--instances",
         metavar="N",

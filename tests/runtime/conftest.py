@@ -1,9 +1,17 @@
-"""Shared by the GPU tests of the runtime: one small engine."""
+"""Shared by the tests of the runtime: one small engine, for the GPU, and the C++ programs."""
 
 import subprocess
 import sys
 
 import pytest
+
+from tests.runtime.cpp_program import build_programs
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """See ``build_programs``."""
+    return build_programs()
 
 
 @pytest.fixture(scope="session")

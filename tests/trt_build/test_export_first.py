@@ -19,6 +19,7 @@ from onnx_export.__main__ import parser
 from runtime.errors import UserError
 from tests.processes import run_python
 from tests.synthetic_checkpoint import state_of, write_checkpoint
+from tests.trt_build.tiny_models import save_model
 from trt_build.backend import BACKENDS
 from trt_build.export_first import ExportRequest, export_first, is_exported, onnx_paths
 
@@ -142,6 +143,24 @@ def test_batches_ask_for_an_export_with_a_dynamic_batch(copied, weights):
     taken, complaint = done.stderr.splitlines()
     assert "up to date" in taken
     assert "fixed batch of 1; leave --batch out" in complaint
+
+
+def test_another_calibration_is_exported_anew(tmp_path, weights):
+    scales = tmp_path / "m.scales.json"
+    scales.write_text("{}")
+    request = ExportRequest(
+        preset=PRESET, weights=weights, height=160, width=224, precision="fp8", calibration=scales
+    )
+    paths = onnx_paths(tmp_path / "m.engine")
+    relu = onnx.helper.make_node("Relu", ["batch_inputs"], ["scores"])
+    for path in paths:
+        save_model(path, [relu], metadata=request.metadata())
+    assert is_exported(request, paths)
+    folder = dataclasses.replace(request, calibration=tmp_path)
+    assert not is_exported(folder, paths)  # its pictures may be others by now
+    assert parser().parse_args(folder.arguments(paths[0])).calibration == tmp_path
+    scales.write_text("{ }")
+    assert not is_exported(request, paths)
 
 
 @pytest.mark.parametrize("mask", [True, False])

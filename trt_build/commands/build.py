@@ -28,7 +28,7 @@ appears its manifest, model.engine.json. What is there already is not made again
 same weights and settings, and an engine of the same ONNX, options, TensorRT and GPU."""
 
 _NEEDED_FOR_EXPORT = ("preset", "height", "width")
-_EXPORT_ONLY = (*_NEEDED_FOR_EXPORT, "precision", "no_mask")
+_EXPORT_ONLY = (*_NEEDED_FOR_EXPORT, "precision", "calibration", "no_mask")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -105,6 +105,7 @@ def _export_request(args: argparse.Namespace) -> ExportRequest:
         precision=args.precision or "fp32",
         mask=not args.no_mask,
         dynamic_batch=args.batch is not None,
+        calibration=args.calibration,
     )
 
 
@@ -194,7 +195,14 @@ def _add_export_options(parser: Parser) -> None:
     add("--preset", metavar="NAME", help="which model: co_dino_swin_l, for one")
     add("--height", type=int, metavar="PIXELS", help="of the padded input")
     add("--width", type=int, metavar="PIXELS", help="of the padded input")
-    add("--precision", metavar="TYPE", help="fp32, fp16 or bf16 (default: fp32)")
+    add("--precision", metavar="TYPE", help="fp32, fp16, bf16 or fp8 (default: fp32)")
+    add(
+        "--calibration",
+        type=Path,
+        metavar="FOLDER|FILE",
+        help="for fp8: pictures to measure ranges with, anew each time; or the .scales.json that "
+        "is beside the engine afterwards",
+    )
     add("--no-mask", action="store_true", help="pictures fill the input: no padding mask")
 
 
