@@ -91,10 +91,8 @@ class Detector(Closing):
             return self._detect([_loaded(images)])[0]
         return [
             detections
-            for start in range(0, len(images), self.batch)
-            for detections in self._detect(
-                [_loaded(image) for image in images[start : start + self.batch]]
-            )
+            for group in batches(images, self.batch)
+            for detections in self._detect([_loaded(image) for image in group])
         ]
 
     def stream(self, images: Iterable[Picture]) -> Iterator[tuple[Image, Detections]]:

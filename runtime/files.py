@@ -28,9 +28,7 @@ def atomic_output(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch(exist_ok=False)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a folder that can be written"
-        ) from error
+        raise _not_writable(path, error) from error
     try:
         yield temporary
         temporary.replace(path)
@@ -54,14 +52,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             raise UserError(f"{path} is there already; remove it, or give another name")
         temporary.mkdir(parents=True)
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; choose a folder that can be written"
-        ) from error
+        raise _not_writable(path, error) from error
     try:
         yield temporary
         temporary.rename(path)  # refuses a folder that holds something by now
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _not_writable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot write {path}: {error.strerror}; choose a folder that can be written")
 
 
 def sha256_of(path: Path) -> str:

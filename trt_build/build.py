@@ -215,7 +215,9 @@ def _build_plan(
 def _check_precision(onnx: Path, model: dict[str, Any], layers: dict[str, Any]) -> None:
     """Refuse an engine in which the precision that the ONNX was exported for is not to be found."""
     precision = model.get("precision")
-    wanted = _OUTPUT_TYPES.get(precision or "", "").lower()
+    if precision not in _OUTPUT_TYPES:
+        return
+    wanted = _OUTPUT_TYPES[precision].lower()
     if not any(found.lower().startswith(wanted) for found in layers["output_types"]):
         raise UserError(
             f"{onnx} was exported for {precision}, but no layer of the engine computes in it "

@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     require_pycocotools()
     models = model_files(args.model)
     dataset = read_dataset(args.annotations, args.images, args.limit)
-    _check_outputs(args, [*models, *(picture.path for picture in dataset.pictures)])
+    _check_outputs(args, models, [picture.path for picture in dataset.pictures])
     with (
         optional_output(args.json) as json_file,
         optional_output(args.save_detections) as detections_file,
@@ -124,8 +124,8 @@ def run(args: argparse.Namespace) -> int:
     return 2 if evaluation.findings.unreadable else 0
 
 
-def _check_outputs(args: argparse.Namespace, read: list[Path]) -> None:
-    inputs = [*read, *map(manifest_path, read), args.annotations]
+def _check_outputs(args: argparse.Namespace, models: list[Path], pictures: list[Path]) -> None:
+    inputs = [*models, *map(manifest_path, models), args.annotations, *pictures]
     check_output("--json", args.json, inputs)
     check_output("--save-detections", args.save_detections, inputs)
     if args.json and args.save_detections and args.json.resolve() == args.save_detections.resolve():

@@ -1,4 +1,4 @@
-"""Shared by the tests of the runtime: one small engine, for the GPU, and the C++ programs."""
+"""Shared by the tests of the runtime: models, a small engine for the GPU, the C++ programs."""
 
 import subprocess
 import sys
@@ -6,6 +6,13 @@ import sys
 import pytest
 
 from tests.runtime.cpp_program import build_programs
+from tests.runtime.tiny_model import save_tiny_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A tiny model that takes any batch."""
+    return save_tiny_model(tmp_path / "model.ref.onnx")
 
 
 @pytest.fixture(scope="session")

@@ -44,11 +44,6 @@ ROW = set(
 )
 
 
-@pytest.fixture
-def model(tmp_path):
-    return save_tiny_model(tmp_path / "model.ref.onnx")
-
-
 def bench(*args):
     return main(["bench", *map(str, args)])
 

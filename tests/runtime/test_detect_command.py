@@ -1,4 +1,3 @@
-import json
 import os
 import sys
 from pathlib import Path
@@ -8,18 +7,12 @@ import numpy as np
 import pytest
 
 import runtime
-from runtime.__main__ import main
 from runtime.images import read_image, write_image
 from tests.processes import run_on_terminal
+from tests.runtime.detect_folder import ROOT, coco, detect
 from tests.runtime.tiny_model import UNIT_BOXES, expected_scores, save_plugin_model, save_tiny_model
 
-ROOT = Path(__file__).parents[2]
 RGB = (200, 110, 60)  # scores of the tiny model: 0.79, 0.47, 0.32
-
-
-@pytest.fixture
-def model(tmp_path):
-    return save_tiny_model(tmp_path / "model.ref.onnx")
 
 
 @pytest.fixture
@@ -30,14 +23,6 @@ def photo(tmp_path):
 def save_plain(path, height=120, width=200, rgb=RGB):
     write_image(path, np.full((height, width, 3), rgb, np.uint8))
     return path
-
-
-def detect(*args):
-    return main(["detect", *map(str, args)])
-
-
-def results(folder):
-    return json.loads((folder / "detections.json").read_text(encoding="utf-8"))
 
 
 def names(folder):
@@ -55,7 +40,7 @@ def test_picture_and_json(tmp_path, model, photo, capsys):
     drawn = read_image(out / "photo.png")
     assert drawn.shape == (120, 200, 3)
     assert (drawn != RGB).any()
-    data = results(out)
+    data = coco(out)
     assert data["images"] == [{"id": 1, "file_name": str(photo), "width": 200, "height": 120}]
     assert [a["category_id"] for a in data["annotations"]] == [1, 2, 3]
     for annotation, unit_box, score in zip(
@@ -74,7 +59,7 @@ def test_picture_and_json(tmp_path, model, photo, capsys):
 
 def test_score_threshold(tmp_path, model, photo):
     assert detect(model, photo, "-o", tmp_path / "out", "--score-threshold", 0.45) == 0
-    assert [a["category_id"] for a in results(tmp_path / "out")["annotations"]] == [1, 2]
+    assert [a["category_id"] for a in coco(tmp_path / "out")["annotations"]] == [1, 2]
 
 
 def test_nms_option(tmp_path, model):
@@ -83,7 +68,7 @@ def test_nms_option(tmp_path, model):
     for mode in ("soft", "hard", "none"):
         out = tmp_path / mode
         assert detect(model, rising, "-o", out, "--nms", mode, "--score-threshold", 0) == 0
-        labels[mode] = [a["category_id"] for a in results(out)["annotations"]]
+        labels[mode] = [a["category_id"] for a in coco(out)["annotations"]]
     assert labels == {"soft": [3, 2, 1], "hard": [3, 2, 1], "none": [1, 2, 3]}
 
 
@@ -93,7 +78,7 @@ def test_folder_is_sorted_and_not_recursive(tmp_path, model):
         save_plain(photos / name)
     (photos / "notes.txt").write_text("not a picture")
     assert detect(model, photos, "-o", tmp_path / "out") == 0
-    files = [Path(image["file_name"]).name for image in results(tmp_path / "out")["images"]]
+    files = [Path(image["file_name"]).name for image in coco(tmp_path / "out")["images"]]
     assert files == ["a.JPG", "b.png", "c.bmp"]
 
 
@@ -104,7 +89,7 @@ def test_batches(tmp_path, batch):
     for i in range(11):
         save_plain(photos / f"{i:02}.png", height=20 + i)
     assert detect(model, photos, "-o", tmp_path / "out") == 0
-    data = results(tmp_path / "out")
+    data = coco(tmp_path / "out")
     assert [image["height"] for image in data["images"]] == list(range(20, 31))
     whole = [a["bbox"][3] for a in data["annotations"] if a["category_id"] == 1]
     np.testing.assert_allclose(whole, range(20, 31), atol=0.02)
@@ -126,7 +111,7 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path, model):
     ]
     out = tmp_path / "out"
     assert detect(model, *inputs, *inputs, "-o", out) == 0
-    assert len(results(out)["images"]) == 4
+    assert len(coco(out)["images"]) == 4
     heights = {path.name: read_image(path).shape[0] for path in out.glob("*.png")}
     assert heights == {"x.png": 20, "x-2.png": 21, "X-3.png": 22, "x-2-2.png": 23}
 
@@ -168,7 +153,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path, model, content, mess
     out = tmp_path / "out"
     assert detect(model, good[0], bad, good[1], "-o", out) == 2
     assert names(out) == ["a.png", "b.png", *JSON]
-    assert [image["file_name"] for image in results(out)["images"]] == list(map(str, good))
+    assert [image["file_name"] for image in coco(out)["images"]] == list(map(str, good))
     captured = capfd.readouterr()
     errors = [line for line in captured.err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

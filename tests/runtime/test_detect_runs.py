@@ -1,65 +1,31 @@
 """Runs of ``detect`` over many pictures and videos: what is written when, and how they resume."""
 
-import contextlib
-import json
 import os
 import resource
 import signal
-import subprocess
-import sys
-import time
 from collections import Counter
-from pathlib import Path
 
-import numpy as np
 import pytest
 
-from runtime.__main__ import main
-from runtime.images import write_image
 from runtime.sources import Video
 from runtime.video import VideoReader
-from tests.runtime.test_video import Station
+from tests.runtime.detect_folder import (
+    coco,
+    detect,
+    files,
+    records,
+    run_json,
+    running,
+    save_photos,
+    wait_for_lines,
+)
 from tests.runtime.tiny_model import save_tiny_model
-from tests.runtime.videos import damage, save_video
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def model(tmp_path):
-    return save_tiny_model(tmp_path / "model.ref.onnx")
+from tests.runtime.videos import Station, damage, save_video
 
 
 @pytest.fixture
 def photos(tmp_path):
     return save_photos(tmp_path / "photos", 6)
-
-
-def save_photos(folder, count, size=20):
-    rng = np.random.default_rng(0)
-    for index in range(count):
-        write_image(folder / f"{index:03}.png", rng.integers(0, 256, (size, size, 3), np.uint8))
-    return folder
-
-
-def detect(*args):
-    return main(["detect", *map(str, args)])
-
-
-def records(out):
-    return [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
-
-
-def run_json(out):
-    return json.loads((out / "run.json").read_text())
-
-
-def coco(out):
-    return json.loads((out / "detections.json").read_text())
-
-
-def files(out):
-    return {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*.png")}
 
 
 def test_lines_and_report(tmp_path, model, photos):
@@ -210,29 +176,6 @@ def test_damaged_journal_is_told(tmp_path, model, photos, capsys):
     assert detect(model, photos, "-o", out, "--resume") == 2
     assert "line 1 of" in capsys.readouterr().err
     assert (out / "detections.jsonl").read_text() == "nonsense\n" + lines  # not lost
-
-
-@contextlib.contextmanager
-def running(*args, **options):
-    command = [sys.executable, "-m", "runtime", "detect", *map(str, args)]
-    # Shells start background jobs with Ctrl-C ignored, and children inherit that.
-    restore = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, cwd=ROOT, **pipes, **restore | options) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def wait_for_lines(out, count, process):
-    for _ in range(600):
-        with contextlib.suppress(FileNotFoundError):
-            if (out / "detections.jsonl").read_bytes().count(b"\n") >= count:
-                return
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    raise AssertionError("it wrote too little")
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])

@@ -11,8 +11,7 @@ import pytest
 
 from runtime.ray_worker import BlockDetector, Job
 from tests.processes import run_python
-from tests.runtime.ray_cluster import processes_with, ray_cluster
-from tests.runtime.test_detect_runs import (
+from tests.runtime.detect_folder import (
     ROOT,
     coco,
     detect,
@@ -23,6 +22,7 @@ from tests.runtime.test_detect_runs import (
     save_photos,
     wait_for_lines,
 )
+from tests.runtime.ray_cluster import processes_with, ray_cluster
 from tests.runtime.tiny_model import save_tiny_model
 from tests.runtime.videos import save_video
 
@@ -36,11 +36,6 @@ def cluster():
         with ray_cluster() as address:
             patch.setenv("RAY_ADDRESS", address)
             yield
-
-
-@pytest.fixture
-def model(tmp_path):
-    return save_tiny_model(tmp_path / "model.ref.onnx")
 
 
 @pytest.fixture

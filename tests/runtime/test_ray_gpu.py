@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 
-from tests.runtime.ray_cluster import processes_with
-from tests.runtime.test_detect_runs import (
+from tests.runtime.detect_folder import (
     detect,
     files,
     records,
@@ -16,6 +15,7 @@ from tests.runtime.test_detect_runs import (
     save_photos,
     wait_for_lines,
 )
+from tests.runtime.ray_cluster import processes_with
 
 pytestmark = pytest.mark.gpu
 

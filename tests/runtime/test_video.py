@@ -1,5 +1,3 @@
-import contextlib
-import socket
 import threading
 import time
 from fractions import Fraction
@@ -13,7 +11,7 @@ from runtime.errors import UserError
 from runtime.sources import Video
 from runtime.video import VideoReader
 from runtime.video_writer import VideoWriter
-from tests.runtime.videos import SIZE, colour_of, damage, save_video
+from tests.runtime.videos import SIZE, Station, colour_of, damage, save_video
 from tests.synthetic_images import picture
 
 
@@ -104,30 +102,6 @@ def test_odd_sizes_and_changing_sizes_can_be_written(tmp_path):
     assert [frame.image.shape for frame in frames] == [(34, 48, 3)] * 3
     assert [round(frame.seconds, 3) for frame in frames] == [0, 0.04, 0.04]
     assert frames[1].seconds < frames[2].seconds
-
-
-def batched(data, size):
-    return (data[start : start + size] for start in range(0, len(data), size))
-
-
-class Station:
-    """A network stream that sends a video and hangs up, once for each connection."""
-
-    def __init__(self, path, connections, pause=0.0):
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.url = f"tcp://127.0.0.1:{self.socket.getsockname()[1]}"
-        data = path.read_bytes()
-
-        def serve():
-            for _ in range(connections):
-                connection, _ = self.socket.accept()
-                with connection, contextlib.suppress(OSError):  # the other side hung up
-                    for packets in batched(data, 5 * 188):
-                        connection.sendall(packets)
-                        time.sleep(pause)
-            self.socket.close()
-
-        threading.Thread(target=serve, daemon=True).start()
 
 
 def test_lost_stream_is_opened_again_and_then_given_up(tmp_path, monkeypatch):

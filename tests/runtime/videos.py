@@ -1,4 +1,9 @@
-"""Small video files."""
+"""Small video files, and a network stream of one."""
+
+import contextlib
+import socket
+import threading
+import time
 
 import numpy as np
 
@@ -29,3 +34,27 @@ def damage(path, *, seed=0, bytes_in_frames=60):
         data[position] ^= 0xFF
     path.write_bytes(data)
     return path
+
+
+def batched(data, size):
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+class Station:
+    """A network stream that sends a video and hangs up, once for each connection."""
+
+    def __init__(self, path, connections, pause=0.0):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"tcp://127.0.0.1:{self.socket.getsockname()[1]}"
+        data = path.read_bytes()
+
+        def serve():
+            for _ in range(connections):
+                connection, _ = self.socket.accept()
+                with connection, contextlib.suppress(OSError):  # the other side hung up
+                    for packets in batched(data, 5 * 188):
+                        connection.sendall(packets)
+                        time.sleep(pause)
+            self.socket.close()
+
+        threading.Thread(target=serve, daemon=True).start()
