@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -13,6 +14,9 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+CPU_WORKERS = min(max(4, len(os.sched_getaffinity(0))), 16)
+"""Threads for work that keeps a core busy, such as decoding pictures; each holds a few of them."""
 
 _PATIENCE = 0.1
 """Seconds after which a producer and its consumer look whether they are to stop."""

@@ -13,13 +13,10 @@ from runtime.errors import UserError
 from runtime.files import atomic_output
 from runtime.images import Image, write_image
 from runtime.journal import Record
-from runtime.parallel import in_order
+from runtime.parallel import CPU_WORKERS, in_order
 from runtime.streaming import detect_in_each, read_pictures
 from runtime.video import VideoReader
 from runtime.video_writer import VideoWriter
-
-_WRITERS = 4
-"""Threads that draw and encode pictures: a PNG takes longer than its detections."""
 
 
 def detect_pictures(
@@ -62,7 +59,8 @@ def detect_pictures(
             else:
                 yield path, image
 
-    yield from in_order(finish, detect_in_each(detector, readable()), workers=_WRITERS)
+    # Drawn and encoded at once too: a PNG takes longer than its detections.
+    yield from in_order(finish, detect_in_each(detector, readable()), workers=CPU_WORKERS)
 
 
 def detect_video(

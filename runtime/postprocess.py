@@ -82,9 +82,12 @@ def _soft_nms(
 
     Equal scores are decided by position, so the original's in-place swaps are followed exactly.
     """
-    weights = np.where(iou >= iou_threshold, 1 - iou, np.float32(1))  # (N, N)
+    overlaps = iou >= iou_threshold  # (N, N)
+    weights = np.where(overlaps, 1 - iou, np.float32(1))
+    alone = overlaps.sum(axis=1) <= overlaps.diagonal()  # overlaps itself at most
     kept, kept_scores = [], []
     order, scores = np.arange(len(scores)), scores.copy()
+    settled = bool((scores >= min_score).all())
     while len(order):
         position = scores.argmax()
         best = order[position]
@@ -93,10 +96,14 @@ def _soft_nms(
         # The original swaps the best box with the first of those left.
         order[position], scores[position] = order[0], scores[0]
         order, scores = order[1:], scores[1:]
-
+        if settled and alone[best]:  # as most boxes are: no score changes
+            continue
         scores = scores * weights[best, order]
-        left = _swap_removal(scores >= min_score)
-        order, scores = order[left], scores[left]
+        alive = scores >= min_score
+        settled = True
+        if not alive.all():
+            left = _swap_removal(alive)
+            order, scores = order[left], scores[left]
     return np.array(kept, np.int64), np.array(kept_scores, np.float32)
 
 

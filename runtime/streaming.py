@@ -11,12 +11,9 @@ from runtime.detections import Detections
 from runtime.detector import Detector
 from runtime.errors import UserError
 from runtime.images import Image, read_image
-from runtime.parallel import in_order
+from runtime.parallel import CPU_WORKERS, in_order
 
 T = TypeVar("T")
-
-_READERS = 4
-"""Threads that decode pictures."""
 
 
 def read_pictures(
@@ -30,7 +27,7 @@ def read_pictures(
         except UserError as error:
             return item, error
 
-    return in_order(read, items, workers=_READERS)
+    return in_order(read, items, workers=CPU_WORKERS)
 
 
 def detect_in_each(

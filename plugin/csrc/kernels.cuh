@@ -27,6 +27,10 @@ constexpr int kLanes = 4;        // lanes of one (query, head), and points of a 
 constexpr int kLaneChannels = 8; // channels of a lane
 constexpr int kHeadChannels = kLanes * kLaneChannels;
 constexpr int kWarpHeads = 2;
+constexpr int kWarpItems = 32 / kLanes; // (query, head) pairs of a warp
+// Room for the weights of one point of all items. The two more spread the writes of eight lanes,
+// two items of four points each, over all banks; reads, eight items of one point, are in a row.
+constexpr int kPointRoom = kWarpItems + 2;
 constexpr uint32_t kBandRows = 8;
 constexpr unsigned kAllLanes = 0xFFFFFFFF;
 
@@ -108,6 +112,7 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
     }
     softmax_across_lanes(weights);
     uint32_t const lane = threadIdx.x % 32;
+    uint32_t const item = lane / kLanes;
     // In bytes, so that an address is one multiplication of 32-bit numbers to a 64-bit sum.
     auto const* base = reinterpret_cast<char const*>(value);
     uint32_t const token_bytes = channels * sizeof(T);
@@ -120,13 +125,14 @@ __device__ inline void sum_samples(T const* value, T const* offsets, T const* lo
         Corners const own = sample_corners<sizeof(T) == sizeof(float)>(
             level, reference, move.x, move.y, weights[i]);
         __syncwarp(); // all have read the level before
-        shared[lane] = make_float4(own.weight[0], own.weight[1], own.weight[2], own.weight[3]);
+        shared[lane % kLanes * kPointRoom + item] =
+            make_float4(own.weight[0], own.weight[1], own.weight[2], own.weight[3]);
         __syncwarp();
 #pragma unroll
         for (int point = 0; point < kLanes; ++point) {
             uint32_t const token = __shfl_sync(kAllLanes, own.first, point, kLanes);
             add_sample<T>(base + uint64_t{token} * token_bytes, right, below,
-                          shared[lane / kLanes * kLanes + point], sum);
+                          shared[point * kPointRoom + item], sum);
         }
     }
 }
@@ -137,7 +143,8 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     sample_vectorised(MsDeformAttn problem) {
     __shared__ Level levels[kLevels];
     __shared__ uint32_t order[kRun];
-    __shared__ float4 weights[kThreads];
+    constexpr int kWarpRoom = kLanes * kPointRoom;
+    __shared__ float4 weights[kThreads / 32 * kWarpRoom];
     int const batch = blockIdx.z;
     uint32_t const queries = problem.queries;
     if (threadIdx.x < kLevels) {
@@ -170,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
         float sum[kLaneChannels] = {};
         sum_samples<T, kLevels>(value, offsets, logits, levels,
                                 read_reference(problem, batch, query), problem.channels,
-                                weights + threadIdx.x / 32 * 32, sum);
+                                weights + threadIdx.x / 32 * kWarpRoom, sum);
         if (blockIdx.x * kRun + i < queries) {
             store_8(sum, static_cast<T*>(problem.output) + row * problem.channels + channel);
         }
