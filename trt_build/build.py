@@ -20,6 +20,7 @@ from runtime.tensorrt_log import make_logger, one_line
 from trt_build.backend import Backend
 from trt_build.config import add_profile, load_timing_cache, make_config, save_timing_cache
 from trt_build.failures import reason_of_failure
+from trt_build.known_issues import known_issues
 from trt_build.layers import layers_of_network, layers_of_plan
 from trt_build.machine import describe_machine
 from trt_build.manifest import current_manifest, describe_file, write_engine
@@ -102,13 +103,19 @@ def build_engine(
     plan, description = _build_plan(trt, logger, onnx, options, timing_cache, plugin)
     seconds = time.perf_counter() - start
     _check_precision(onnx, summary.model, description["layers"])
+    machine = describe_machine()
+    if gpu is not None:  # built by TensorRT, for the GPU of this machine
+        capability = machine["gpu"]["compute_capability"]
+        precision = summary.model.get("precision", "fp32")
+        for issue in known_issues(backend.version(), capability, precision):
+            print(f"{trt.__name__}: warning: {issue}", file=sys.stderr)
     manifest = {
         "manifest_version": MANIFEST_VERSION,
         "engine": describe_file(engine, hashlib.sha256(plan).hexdigest(), plan.nbytes),
         "onnx": describe_file(onnx, onnx_sha256, onnx.stat().st_size),
         "recipe": recipe,
         **description,
-        "build": {"seconds": round(seconds, 3), "machine": describe_machine()},
+        "build": {"seconds": round(seconds, 3), "machine": machine},
         "model": summary.model,
     }
     write_engine(engine, plan, manifest)
