@@ -9,6 +9,9 @@ import pytest
 
 from plugin.build import ROOT, build_plugin
 
+ARCHITECTURES = "80;90-real"
+"""What the library is compiled for: fewer than for users, because each takes its time."""
+
 
 def missing_tools():
     """What the plugin cannot be compiled without, and this machine does not have."""
@@ -33,5 +36,5 @@ def build_folder():
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:  # pytest-xdist runs several sessions at once
         fcntl.flock(lock, fcntl.LOCK_EX)
-        build_plugin(folder, architectures="80;90-real", tests=True, install=False)
+        build_plugin(folder, architectures=ARCHITECTURES, tests=True, install=False)
     return folder

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from plugin.build import ROOT, build_plugin
+from plugin.library import LIBRARY_NAME
 from runtime.errors import UserError
+from tests.plugin.conftest import ARCHITECTURES
 
 
 def add_tool(folder, name, script="exit 0"):
@@ -164,3 +166,9 @@ def test_configuring_without_headers(configure, tmp_path):
 
 def test_configuring_without_the_plugin_needs_nothing(configure):
     assert configure("-DCODETR_BUILD_PLUGIN=OFF") == (0, "")
+
+
+def test_the_same_sources_give_the_same_bytes(build_folder, tmp_path):
+    """Who trusts the sources can build the library and compare it with a published one."""
+    again = build_plugin(tmp_path, architectures=ARCHITECTURES, install=False)
+    assert again.read_bytes() == (build_folder / LIBRARY_NAME).read_bytes()
