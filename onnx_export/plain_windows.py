@@ -98,7 +98,8 @@ class PlainWindows(NodeWriter):
         batch = self.qkv.shape[0]
         if batch == 1:
             return mask
-        pictures = self.emit("Shape", self.qkv, start=0, end=1)
+        # Not a Shape from start to end: graphsurgeon would fold it to the shape from end to end.
+        pictures = self.emit("Gather", self.emit("Shape", self.qkv), [0])
         return self.emit("Tile", mask, self.emit("Concat", pictures, [1, 1, 1], axis=0))
 
     def typed(self, number: float) -> gs.Variable:

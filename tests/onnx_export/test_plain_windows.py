@@ -11,6 +11,7 @@ import torch
 
 from codetr.window_attn import window_attention
 from onnx_export.node import DOMAIN, WINDOW_OP_TYPE
+from onnx_export.passes import CLEAN_UP, run_passes
 from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
 
 HEADS, WINDOW = 2, 4
@@ -49,14 +50,25 @@ def run(graph: gs.Graph, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 @pytest.mark.parametrize("shift", [0, 2])
 @pytest.mark.parametrize("size", [(8, 12), (5, 10), (3, 4), (2, 3)])
 def test_equals_the_operator(size, shift, model_batch, batch, dtype):
+    graph = graph_of(model_batch, size, shift, dtype)
+    assert write_out_custom_nodes(graph) == "1 custom nodes written out"
+    assert_equals_the_operator(graph, batch, size, shift, dtype)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_equals_the_operator_when_constants_are_folded(batch):
+    graph = graph_of(batch, (5, 10), 2)
+    run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), print)
+    assert_equals_the_operator(graph, batch, (5, 10), 2, np.float32)
+
+
+def assert_equals_the_operator(graph, batch, size, shift, dtype):
     rng = np.random.default_rng(0)
     feeds = {
         "qkv": rng.standard_normal((batch, *size, 3 * CHANNELS)).astype(dtype),
         "padding": rng.standard_normal(3 * CHANNELS).astype(dtype),
         "bias": rng.standard_normal((HEADS, WINDOW**2, WINDOW**2)).astype(dtype),
     }
-    graph = graph_of(model_batch, size, shift, dtype)
-    assert write_out_custom_nodes(graph) == "1 custom nodes written out"
     (found,) = run(graph, feeds)
     tensors = [torch.from_numpy(array).float() for array in feeds.values()]
     wanted = window_attention(*tensors, WINDOW, shift).numpy()
