@@ -41,16 +41,17 @@ FLOAT32_ISLANDS = {
 
 HALF_APPROXIMATIONS = {
     "GELU": "by tanh instead of erf, at most 4.8e-4 away. On values of a normal distribution that "
-    "is as far as rounding to float16 moves them (root mean square 1e-4; bfloat16 1e-3). TensorRT "
-    "computes it within the product before it, the exact one in a pass of its own.",
+    "is as far as rounding to float16 moves them (root mean square 1e-4; bfloat16 1e-3). cuBLASLt "
+    "computes it within the product before it, TensorRT either one in a pass of its own.",
 }
 """Name: how it is computed in half precisions, how far from the exact one, and what for."""
 
 _FP8_PRODUCTS = re.compile(
     r"backbone\.stages\.\d+\.(blocks\.\d+\.(attn\.(qkv|proj)|fc1|fc2)|downsample\.reduction)"
 )
-"""The products of Swin, by module path. Not the encoder's: with its FFN the digits detector lost
-0.002 to 0.008 AP (100 small pictures, five trials), with Swin alone 0.001 to 0.003 (five)."""
+"""The products of Swin, by module path. Not the encoder's: with its FFN the digits detector loses
+0.005 AP on 100 small pictures, with Swin alone 0.002. On 500 of full size neither loses more than
+0.001, in TensorRT on an H200."""
 
 _FLOAT32_MODULES = (LayerNorm, GroupNorm)
 
