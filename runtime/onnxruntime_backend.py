@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +39,7 @@ class OnnxRuntimeModel:
         self._session: onnxruntime.InferenceSession | None
         self._path = path
         self._session, self.backend = _session_of(path)
-        self.inputs = _infos(self._session.get_inputs())
-        self.outputs = _infos(self._session.get_outputs())
-        self.spec = _spec_of(self._session, self.inputs, self.outputs, path)
+        self.inputs, self.outputs, self.spec = _contract_of(self._session, path)
 
     def infer(
         self, batch_inputs: NDArray[np.float32], img_masks: NDArray[np.float32]
@@ -90,7 +88,12 @@ def _session_of(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
     # process may use only some, and logs each thread it cannot pin (microsoft/onnxruntime#8313).
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            path,
+            options,
+            providers=["CPUExecutionProvider"],
+            enable_fallback=0,  # there is nothing to fall back to, and it would print to stdout
+        )
     except Exception as error:  # ONNX Runtime's errors have no common base class
         reason = _reason(error)
         if "codetr:" in reason:  # "codetr:CoDetrMSDeformAttn(-1) is not a registered function/op"
@@ -107,19 +110,18 @@ def _reason(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _spec_of(
-    session: onnxruntime.InferenceSession,
-    inputs: Mapping[str, TensorInfo],
-    outputs: Mapping[str, TensorInfo],
-    path: Path,
-) -> ModelSpec:
+def _contract_of(
+    session: onnxruntime.InferenceSession, path: Path
+) -> tuple[dict[str, TensorInfo], dict[str, TensorInfo], ModelSpec]:
+    """Inputs, outputs, and what they mean."""
     try:
+        inputs, outputs = _infos(session.get_inputs()), _infos(session.get_outputs())
         entries = session.get_modelmeta().custom_metadata_map
         if "codetr" not in entries:
             raise ValueError(f"its metadata has no entry 'codetr' (found: {sorted(entries)})")
         metadata = ModelMetadata.from_json(entries["codetr"])
-        return ModelSpec.from_tensors(inputs, outputs, metadata)
-    except ValueError as error:
+        return inputs, outputs, ModelSpec.from_tensors(inputs, outputs, metadata)
+    except ValueError as error:  # names that are not UTF-8 among them
         raise UserError(
             f"{path} is not a Co-DETR model: {error}; make one with python -m onnx_export"
         ) from error

@@ -42,12 +42,31 @@ def read_onnx(path: Path) -> OnnxSummary:
         # The hash of this one file would say nothing about the weights, and a name like
         # ../../secret would read files that are none of the model's.
         raise UserError(f"{path} keeps its weights in other files; export it as one file")
+    _check(path)
     return OnnxSummary(
         model=exporter_metadata(path, model),
         plugin_ops=tuple(
             sorted({n.op_type for n in model.graph.node if n.domain == PLUGIN_DOMAIN})
         ),
     )
+
+
+def _check(path: Path) -> None:
+    """Refuse what breaks ONNX's own rules.
+
+    TensorRT's parsers trust in them: an input without a shape ends TensorRT-RTX 1.7 and the whole
+    process with it.
+
+    Raises:
+        UserError: says which rule.
+    """
+    from onnx import checker
+
+    try:
+        checker.check_model(str(path))
+    except Exception as error:  # names that are no text fail in their own way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} is not a valid ONNX model: {reason}; export it again") from error
 
 
 def load_onnx(path: Path) -> Any:
