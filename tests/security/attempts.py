@@ -13,7 +13,7 @@ _SECONDS = 300
 
 
 def outcomes_of(reader: str, file: Path, attempts: Iterable[tuple[str, int]]) -> dict[str, str]:
-    """What each attempt of ``tests.security.onnx_readers`` came to, by ``KIND:SEED``.
+    """What each attempt of ``tests.security.readers`` came to, by ``KIND:SEED``.
 
     A process that ends in the middle of one counts as ``crash``; the others are tried in a new one.
     """
@@ -21,14 +21,16 @@ def outcomes_of(reader: str, file: Path, attempts: Iterable[tuple[str, int]]) ->
     found: dict[str, str] = {}
     while left:
         part = left[:_AT_ONCE]
-        command = [sys.executable, "-m", "tests.security.onnx_readers", reader, str(file), *part]
+        command = [sys.executable, "-m", "tests.security.readers", reader, str(file), *part]
         done = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=_SECONDS, check=False
         )
-        lines = [line for line in done.stdout.splitlines() if line.split(" ")[0] in part]
-        found |= {attempt: what for attempt, _, what in (line.partition(" ") for line in lines)}
+        lines = [line.partition(" ") for line in done.stdout.splitlines()]
+        part_of = {attempt: what for attempt, _, what in lines if attempt in part}
         if done.returncode:
-            assert lines, done.stderr  # it did not even begin
-            found[lines[-1].partition(" ")[0]] = f"crash: exit code {done.returncode}"
+            *_, last = part_of  # or it did not even begin
+            assert part_of[last] == "begins", done.stderr
+            part_of[last] = f"crash: exit code {done.returncode}"
+        found |= part_of
         left = [attempt for attempt in left if attempt not in found]
     return found

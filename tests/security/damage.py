@@ -11,7 +11,9 @@ KINDS = ("flip", "cut", "overwrite")
 
 
 def damaged(data: bytes, kind: str, seed: int) -> bytes:
-    """A copy with 1 to 8 bits flipped, cut short, or with some bytes exchanged."""
+    """A copy with 1 to 8 bits flipped, cut short, with some bytes exchanged, or ("none") whole."""
+    if kind == "none":
+        return data
     rng = random.Random(f"{kind} {seed}")
     result = bytearray(data)
     if kind == "cut":
