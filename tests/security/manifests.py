@@ -1,5 +1,6 @@
 """A whole manifest, as ``trt_build`` writes it."""
 
+import hashlib
 import json
 
 from tests.runtime.fake_engine import manifest_of
@@ -14,8 +15,15 @@ def _tensor(name, mode, dtype, shape, profile=None):
 
 
 _BASE = manifest_of()
+CONTENT = b"ftrt and then nothing"
+"""Of the engine."""
 MANIFEST = {
     **_BASE,
+    "engine": {
+        "file": "m.engine",
+        "sha256": hashlib.sha256(CONTENT).hexdigest(),
+        "bytes": len(CONTENT),
+    },
     "onnx": {"file": "m.onnx", "sha256": "0" * 64, "bytes": 7},
     "recipe": {
         "onnx_sha256": "0" * 64,

@@ -30,7 +30,7 @@ from tests.runtime.fake_engine import save_engine
 from tests.runtime.tiny_model import metadata
 from tests.security.damage import JSON_VALUES, altered_json, damage, damaged
 from tests.security.fuzz import EXAMPLES, fuzz, read_or_refused
-from tests.security.manifests import MANIFEST
+from tests.security.manifests import CONTENT, MANIFEST
 from trt_build.inspection import inspect_engine
 from trt_build.options import BuildOptions
 from trt_build.pair import read_candidate
@@ -124,13 +124,22 @@ def read_all_ways(engine, folder):
         )
 
 
+def test_the_manifest_is_good(tmp_path):
+    """Or what follows proves nothing."""
+    engine = tmp_path / "m.engine"
+    engine.write_bytes(CONTENT)
+    manifest_path(engine).write_bytes(to_json(MANIFEST))
+    assert inspect_engine(engine)["io"] == MANIFEST["io"]
+    assert read_candidate(engine, None, with_stages=False).least_batch == 1
+    assert read_network(engine).largest_batch == 8
+
+
 @fuzz
 @given(manifest=altered_json(MANIFEST))
 def test_manifests(tmp_path_factory, manifest):
     folder = tmp_path_factory.mktemp("engine")
-    content = b"ftrt and then nothing"
     engine = folder / "m.engine"
-    engine.write_bytes(content)
+    engine.write_bytes(CONTENT)
     manifest_path(engine).write_bytes(to_json(manifest))
     read_all_ways(engine, folder)
 
@@ -139,7 +148,7 @@ def test_manifests(tmp_path_factory, manifest):
 @given(data=st.data())
 def test_damaged_manifests(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("engine")
-    engine = save_engine(folder / "m.engine", MANIFEST)
+    engine = save_engine(folder / "m.engine", MANIFEST, CONTENT)
     path = manifest_path(engine)
     path.write_bytes(data.draw(damage(path.read_bytes())))
     read_all_ways(engine, folder)
