@@ -44,7 +44,8 @@ def _misfits(value: Any, form: Any, place: str) -> Iterator[str]:
             for key, inner in form.items():
                 yield from _misfits(entries.get(key, ...), inner, f"{place}.{key}".lstrip("."))
         case range() | tuple():
-            fits = type(value) in (int, str) and value in form
+            # Of the same type first: a range would look for text among all its numbers.
+            fits = type(value) is type(form[0]) and value in form
             yield from () if fits else (place,)
         case [inner, *more]:
             if not isinstance(value, list) or (more and not value):

@@ -27,7 +27,8 @@ def damaged(data: bytes, kind: str, seed: int) -> bytes:
         result[start : start + length] = rng.choice(
             (bytes(length), b"\xff" * length, rng.randbytes(length))
         )
-    return bytes(result)
+    # Some bytes are exchanged for the same ones.
+    return bytes(result) if result != data else damaged(data, "flip", seed + 1)
 
 
 def attempts(count: int, kinds: tuple[str, ...] = KINDS) -> Iterator[tuple[str, int]]:

@@ -171,6 +171,7 @@ def test_an_input_without_a_shape_does_not_end_the_process(tmp_path):
         ({"io": [MANIFEST["io"][0] | {"profile": {"min": []}}]}, r"io.profile.min"),
         ({"layers": {}}, "layers.source"),
         ({"onnx": {"file": 3}}, "onnx.file"),
+        ({"onnx": MANIFEST["onnx"] | {"bytes": "7"}}, "onnx.bytes"),
         ({"build": {"seconds": "1"}}, "build.seconds"),
         ({"recipe": MANIFEST["recipe"] | {"backend": "x"}}, "recipe.backend"),
         ({"recipe": MANIFEST["recipe"] | {"options": {}}}, "recipe.options.compute_capabilities"),
