@@ -101,7 +101,7 @@ def test_checkpoints(folder, suffix, data):
 @fuzz
 @given(data=st.data())
 def test_engines(folder, data):
-    engine = save_engine(folder / "m.engine", MANIFEST, content := bytes(range(256)) * 4)
+    engine = save_engine(folder / "m.engine", MANIFEST, content := b"ftrt" + bytes(range(256)))
     changed = data.draw(damage(content))
     engine.write_bytes(changed)
     manifest = read_or_refused(inspect_engine, engine)

@@ -17,6 +17,7 @@ from runtime.manifest import manifest_path
 from runtime.triton.repository import read_network
 from tests.runtime.fake_engine import save_engine
 from tests.runtime.tiny_model import metadata, save_tiny_model
+from tests.security.damage import damaged
 from tests.security.manifests import MANIFEST
 from tests.trt_build.tiny_models import save_conv
 from trt_build import BuildOptions, build_engine, choose_backend, inspect_engine
@@ -106,8 +107,8 @@ def test_names_that_are_no_text(tmp_path):
 
 def test_nothing_but_ours_is_printed(tmp_path, capfd):
     """ONNX Runtime's Python prints to stdout when it tries a second time."""
-    path = tmp_path / "m.ref.onnx"
-    changed(path, lambda model: replace(model, "labels", "Add", ["no_labels", "missing"]))
+    path = save_tiny_model(tmp_path / "m.ref.onnx")
+    path.write_bytes(damaged(path.read_bytes(), "overwrite", 9))
     with pytest.raises(UserError):
         open_model(path)
     assert capfd.readouterr().out == ""
