@@ -28,8 +28,8 @@ def outcomes_of(reader: str, file: Path, attempts: Iterable[tuple[str, int]]) ->
         lines = [line.partition(" ") for line in done.stdout.splitlines()]
         part_of = {attempt: what for attempt, _, what in lines if attempt in part}
         if done.returncode:
-            *_, last = part_of  # or it did not even begin
-            assert part_of[last] == "begins", done.stderr
+            last = next(reversed(part_of), None)
+            assert last is not None and part_of[last] == "begins", done.stderr
             part_of[last] = f"crash: exit code {done.returncode}"
         found |= part_of
         left = [attempt for attempt in left if attempt not in found]

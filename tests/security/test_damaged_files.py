@@ -37,6 +37,8 @@ def test_a_process_that_ends_is_a_crash(tmp_path, monkeypatch):
                 os.abort()
             print(attempt, "read", flush=True)
     """
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
     (package / "readers.py").write_text("\n".join(line[8:] for line in code.splitlines()))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     assert outcomes_of("detect", tmp_path / "none", attempts(3, ("cut",))) == {
