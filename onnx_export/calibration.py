@@ -51,10 +51,10 @@ def read_calibration(path: Path) -> Calibration:
         UserError: it is not there, or not a scales file.
     """
     try:
-        calibration = Calibration(**json.loads(path.read_text()))
+        calibration = Calibration(**json.loads(path.read_text(encoding="utf-8")))
         if not isinstance(calibration.scales, dict):
             raise TypeError("scales are no table")
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise UserError(
             f"cannot read {path} as a scales file ({error}); give a .scales.json that an export "
             "in fp8 wrote, or a folder of pictures"

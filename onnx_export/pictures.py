@@ -53,7 +53,10 @@ def read_inputs(files: list[Path], size: tuple[int, int]) -> Iterator[tuple[Tens
 
 def _read(file: Path) -> np.ndarray:
     """(h, w, 3) uint8 RGB."""
-    image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV's limit
+        image = None
     if image is None:
         raise UserError(f"cannot read picture {file}; remove it or choose another folder")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import UserError
+from runtime.json_text import parse_json
+
+_LARGEST_PIXEL = 10_000
+"""Means and standard deviations of pixels are far below."""
+_MOST_PIXELS = 2**30
+"""Of an input: 12 GiB of float32. What the largest exports have is 8192 x 8192."""
 
 
 class TensorInfo(NamedTuple):
@@ -43,19 +48,36 @@ class ModelMetadata:
         """Parse the value of the metadata entry ``codetr``.
 
         Raises:
-            ValueError: it is not JSON, or misses an entry.
+            ValueError: it is not JSON, misses an entry, or one of them makes no sense.
         """
         try:
-            data = json.loads(text)
-            return cls(
+            data = parse_json(text)
+            metadata = cls(
                 preset=data["preset"],
                 precision=data["precision"],
                 classes=tuple(data["classes"]),
                 mean=tuple(map(float, data["preprocess"]["mean"])),
                 std=tuple(map(float, data["preprocess"]["std"])),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"metadata entry 'codetr' is incomplete: {error}") from error
+        metadata._check()
+        return metadata
+
+    def _check(self) -> None:
+        names = (self.preset, self.precision, *self.classes)
+        if not self.classes or not all(isinstance(name, str) for name in names):
+            raise ValueError("metadata entry 'codetr' has names that are not text, or no classes")
+        if not len(self.mean) == len(self.std) == 3:
+            raise ValueError("metadata entry 'codetr' has other than three values for mean or std")
+        # NaN is refused too: it compares as false.
+        if not all(abs(m) < _LARGEST_PIXEL for m in self.mean) or not all(
+            1 / _LARGEST_PIXEL < s < _LARGEST_PIXEL for s in self.std
+        ):
+            raise ValueError(
+                f"metadata entry 'codetr' has mean {self.mean} and std {self.std}, which are not "
+                "of pixels in 0..255"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,8 @@ class ModelSpec:
         """
         match inputs.get("batch_inputs"):
             case TensorInfo("float32", (batch, 3, int(height), int(width))):
+                if min(height, width) < 1 or (batch or 1) * height * width > _MOST_PIXELS:
+                    raise ValueError(f"its input is {inputs['batch_inputs']}: none, or too large")
                 expected = {"batch_inputs": inputs["batch_inputs"]}
                 if has_mask := "img_masks" in inputs:
                     expected["img_masks"] = TensorInfo("float32", (batch, height, width))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runtime.errors import UserError
+from runtime.json_text import parse_json
 
 T = TypeVar("T")
 
@@ -106,7 +107,7 @@ def read_dataset(path: Path, folder: Path, limit: int | None = None) -> CocoData
             itself, has nothing to be found, or pictures of it are not in the folder.
     """
     try:
-        dataset = _parse(json.loads(path.read_bytes()), path, folder)
+        dataset = _parse(parse_json(path.read_bytes()), path, folder)
         dataset = _first(dataset, limit)
     except OSError as error:
         raise UserError(f"cannot read annotations {path}: {error.strerror}") from error

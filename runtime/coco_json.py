@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from runtime.files import atomic_output
+from runtime.json_text import to_json
 
 
 def write_coco(records: Iterable[dict[str, Any]], classes: Sequence[str], path: Path) -> None:
@@ -33,4 +33,4 @@ def write_coco(records: Iterable[dict[str, Any]], classes: Sequence[str], path: 
     categories = [{"id": i, "name": name} for i, name in enumerate(classes, 1)]
     data = {"images": images, "categories": categories, "annotations": annotations}
     with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+        temporary.write_bytes(to_json(data))

@@ -94,7 +94,7 @@ class Recipe:
             return cls(
                 library=LIBRARIES[recipe["backend"]],
                 version=str(recipe["backend_version"]),
-                version_compatible=options.get("version_compatible", False),
+                version_compatible=options.get("version_compatible") is True,
                 gpu=recipe["gpu"],
                 compute_capabilities=tuple(map(str, capabilities)),
                 any_newer_gpu=options.get("hardware_compatibility") == "ampere-plus",
@@ -151,4 +151,4 @@ class Recipe:
 
 def numbers_of(version: str) -> tuple[int, ...]:
     """``"10.6.0.post1"`` → ``(10, 6, 0)``: what follows does not decide what can be loaded."""
-    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+    return tuple(int(number) for number in re.findall(r"\d{1,9}", version)[:3])

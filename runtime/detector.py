@@ -132,6 +132,10 @@ class Detector(Closing):
 
     def _detect_batch(self, model: Model, images: Sequence[Image]) -> list[Detections]:
         outputs = model.infer_images(images)
+        boxes, scores, labels = outputs
+        rows = min(boxes.shape[:1], scores.shape[:1], labels.shape[:1])  # () of a scalar
+        if rows < (len(images),):
+            raise UserError(_nonsense(f"rows {rows} for {len(images)} pictures"))
         return self.postprocess(outputs, [place(image, model.spec).scale for image in images])
 
     def postprocess(
@@ -153,6 +157,7 @@ class Detector(Closing):
         self, boxes: Floats, scores: Floats, labels: Indices, scale: tuple[float, float]
     ) -> Detections:
         """Outputs of one row, (N, 4), (N,), (N,) -> detections of its picture."""
+        _require_sense(boxes, scores, labels, self.classes)
         boxes = rescale_boxes(boxes, scale)
         # Rescaled first: the offsets that keep classes apart in NMS depend on the largest box.
         kept, scores = nms(boxes, scores, labels, mode=self._nms)
@@ -163,6 +168,28 @@ class Detector(Closing):
         with contextlib.ExitStack() as stack:  # closes all, also if one of them fails
             for model in self.models:
                 stack.callback(model.close)
+
+
+def _require_sense(boxes: Floats, scores: Floats, labels: Indices, classes: Sequence[str]) -> None:
+    """Refuse what no intact model of ours puts out for a picture: a damaged file may.
+
+    Raises:
+        UserError: says what it is.
+    """
+    n = len(scores)
+    if boxes.shape != (n, 4) or scores.shape != (n,) or labels.shape != (n,):
+        shapes = f"{boxes.shape}, {scores.shape} and {labels.shape}"
+        raise UserError(_nonsense(f"boxes, scores and labels of the shapes {shapes}"))
+    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+        raise UserError(_nonsense("NaN or infinity"))
+    if n and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise UserError(
+            _nonsense(f"labels {labels.min()} to {labels.max()} for {len(classes)} classes")
+        )
+
+
+def _nonsense(what: str) -> str:
+    return f"the model puts out {what}; its file is damaged, or in a precision it does not bear"
 
 
 def _loaded(picture: Picture) -> Image:

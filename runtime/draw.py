@@ -11,6 +11,8 @@ from runtime.detections import Detections
 from runtime.images import Image
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FAR = 2**17
+"""Farther than any picture goes; OpenCV fails where coordinates are not 32 bits."""
 _GOLDEN_RATIO = 0.618034
 
 Colour = tuple[int, int, int]
@@ -26,7 +28,7 @@ def draw_detections(image: Image, detections: Detections) -> Image:
     canvas = image.copy()
     line = max(1, round(min(canvas.shape[:2]) / 350))
     worst_first = range(len(detections))[::-1]
-    corners = detections.boxes.round().astype(int).tolist()
+    corners = detections.boxes.clip(-_FAR, _FAR).round().astype(int).tolist()
     colours = [class_colour(label) for label in detections.labels.tolist()]
     for index in worst_first:
         x1, y1, x2, y2 = corners[index]

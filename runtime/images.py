@@ -10,8 +10,14 @@ from numpy.typing import NDArray
 
 from runtime.errors import UserError
 from runtime.files import atomic_output
+from runtime.image_header import picture_size
 
 Image = NDArray[np.uint8]
+
+MAX_PIXELS = 2**28
+"""Of a picture: 268 megapixels, 0.8 GB as RGB. The largest cameras have 200 (16384 x 12288)."""
+MAX_SIDE = 2**16
+"""Of a picture, in pixels: JPEG's own limit."""
 
 
 def read_image(path: str | Path) -> Image:
@@ -37,26 +43,41 @@ def decode_image(encoded: bytes, name: str) -> Image:
     Grey, RGBA and 16-bit pictures become 8-bit colour, the EXIF orientation is applied.
 
     Args:
-        encoded: what a picture file holds.
+        encoded: what a picture file holds: BMP, JPEG, PNG, TIFF or WebP.
         name: of the picture, for messages.
 
     Returns:
         uint8 RGB (h, w, 3).
 
     Raises:
-        UserError: the bytes are none, cut short or not a picture.
+        UserError: the bytes are none, cut short or not a picture, or it has more than
+            ``MAX_PIXELS`` pixels or a side longer than ``MAX_SIDE``.
     """
     if not encoded:
         raise UserError(f"cannot read picture {name}: the file is empty")
+    size = picture_size(encoded)
+    if size is not None:
+        _require_moderate(*size, name)
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:  # e.g. more pixels than OpenCV's limit
+        # Other formats are not tried: their size is not known before they are decoded.
+        image = size and cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
         raise UserError(f"cannot decode picture {name}: {error.err}") from error
     if image is None:
         raise UserError(
-            f"cannot decode picture {name}: not a picture in a format OpenCV reads, or cut short"
+            f"cannot decode picture {name}: not a picture (BMP, JPEG, PNG, TIFF or WebP), or cut "
+            "short"
         )
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
+
+
+def _require_moderate(width: int, height: int, name: str) -> None:
+    """Refuse what would take gigabytes to decode."""
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise UserError(
+            f"picture {name} has {width} x {height} pixels, more than the {MAX_PIXELS} in all or "
+            f"{MAX_SIDE} a side that are decoded; make it smaller"
+        )
 
 
 def write_image(path: Path, image: Image) -> None:

@@ -10,7 +10,6 @@ Each line is a JSON object, one of:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 from runtime.closing import Closing
 from runtime.errors import UserError
 from runtime.files import atomic_output
+from runtime.json_text import parse_json, to_json
 
 Record = dict[str, Any]
 
@@ -40,7 +40,7 @@ class Journal(Closing):
         self.path = path
         self.outputs: dict[str, str | None] = {}
         """Pictures and videos that are done, and the file names of their results."""
-        with atomic_output(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        with atomic_output(path) as temporary, temporary.open("wb") as file:
             for record in _finished(path) if resume else ():
                 file.write(_line(record))
                 self._remember(record)
@@ -53,7 +53,7 @@ class Journal(Closing):
         Raises:
             OSError: the disk is full, for one.
         """
-        rest = _line(record).encode()
+        rest = _line(record)
         while rest:
             rest = rest[self._file.write(rest) :]
         self._remember(record)
@@ -82,12 +82,28 @@ def read_records(path: Path) -> Iterator[Record]:
             if not line.endswith("\n"):
                 return
             try:
-                record = json.loads(line)
-            except ValueError as error:
+                record = parse_json(line)
+            except ValueError:
+                record = None
+            if not _is_record(record):
                 raise UserError(
-                    f"line {number} of {path} is no JSON; mend it, or start without --resume"
-                ) from error
+                    f"line {number} of {path} is no record of detect; mend it, or start without "
+                    "--resume"
+                )
             yield record
+
+
+def _is_record(record: Any) -> bool:
+    """Whether it names a picture or a video, and what else is used of it can be."""
+    if not isinstance(record, dict):
+        return False
+    name, detections = record.get("image") or record.get("video"), record.get("detections", [])
+    return (
+        isinstance(name, str)
+        and isinstance(record.get("output", ""), str)
+        and isinstance(detections, list)
+        and all(isinstance(detection, dict) for detection in detections)
+    )
 
 
 def _finished(path: Path) -> Iterator[Record]:
@@ -107,5 +123,5 @@ def _finishes(record: Record) -> str | None:
     return str(record["video"]) if "frames" in record else None
 
 
-def _line(record: Record) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+def _line(record: Record) -> bytes:
+    return to_json(record) + b"\n"

@@ -12,12 +12,12 @@ two files came into being.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
 from runtime.files import sha256_of
+from runtime.json_text import parse_json
 
 MANIFEST_VERSION = 1
 
@@ -35,7 +35,7 @@ def read_manifest(engine: Path) -> dict[str, Any]:
     """
     path = manifest_path(engine)
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = parse_json(path.read_bytes())
         version, wanted = manifest["manifest_version"], str(manifest["engine"]["sha256"])
     except OSError as error:
         raise UserError(

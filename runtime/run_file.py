@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from runtime.errors import UserError
 from runtime.files import atomic_output
 from runtime.journal import Record
+from runtime.json_text import parse_json, to_json
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ def finish_run(
 
 def _read_settings(path: Path) -> dict[str, Any]:
     try:
-        settings = json.loads(path.read_bytes())["settings"]
+        settings = parse_json(path.read_bytes())["settings"]
     except FileNotFoundError as error:
         raise UserError(f"nothing to resume: there is no {path}; leave --resume out") from error
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -92,4 +92,4 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     with atomic_output(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        temporary.write_bytes(to_json(content, indent=2) + b"\n")

@@ -86,6 +86,7 @@ HEAVY = (
     "ray",
 )
 COMMANDS = (
+    ["benchmarks.damage", "--help"],
     ["benchmarks.gpu", "--help"],
     ["codetr.training.dataset", "--help"],
     ["codetr.training.train", "--help"],

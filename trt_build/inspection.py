@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
-from runtime.manifest import read_manifest
 from runtime.tensorrt_log import make_logger, one_line
 from trt_build.backend import BACKENDS, choose_backend
 from trt_build.layers import layers_of_plan
 from trt_build.machine import describe_gpu
+from trt_build.manifest import read_whole_manifest
 
 _ENGINE_MAGICS = (b"ftrt", b"vtrt")  # TensorRT, TensorRT-RTX
 # How files begin that are taken for engines by mistake.
@@ -32,7 +32,7 @@ def inspect_engine(engine: Path) -> dict[str, Any]:
         UserError: not an engine, or an engine without a manifest that describes it.
     """
     _check_kind(engine)
-    manifest = read_manifest(engine)
+    manifest = read_whole_manifest(engine)
     layers, note = _count_layers(engine, manifest["recipe"])
     return {**manifest, "layers": layers or manifest["layers"], "layers_note": note}
 

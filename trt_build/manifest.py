@@ -12,6 +12,7 @@ from typing import Any
 from runtime.errors import UserError
 from runtime.files import atomic_output
 from runtime.manifest import manifest_path, read_manifest
+from trt_build.manifest_form import what_is_wrong
 
 
 def describe_file(path: Path, sha256: str, size: int) -> dict[str, Any]:
@@ -19,10 +20,22 @@ def describe_file(path: Path, sha256: str, size: int) -> dict[str, Any]:
     return {"file": path.name, "sha256": sha256, "bytes": size}
 
 
+def read_whole_manifest(engine: Path) -> dict[str, Any]:
+    """As ``read_manifest``, with all the entries that ``build_engine`` writes.
+
+    Raises:
+        UserError: as there, or an entry is missing or makes no sense.
+    """
+    manifest = read_manifest(engine)
+    if problem := what_is_wrong(manifest):
+        raise UserError(f"the manifest of {engine} is incomplete ({problem}); build it again")
+    return manifest
+
+
 def current_manifest(engine: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
     """The manifest of an intact engine that was built by this recipe, or None."""
     try:
-        manifest = read_manifest(engine)
+        manifest = read_whole_manifest(engine)
     except UserError:
         return None
     return manifest if manifest.get("recipe") == recipe else None

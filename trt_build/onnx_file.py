@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
+from runtime.json_text import parse_json
 
 PLUGIN_DOMAIN = "codetr"
 _METADATA_KEY = "codetr"
@@ -37,15 +38,35 @@ def read_onnx(path: Path) -> OnnxSummary:
     model = load_onnx(path)
     if not model.graph.node or not model.graph.output:
         raise UserError(f"{path} holds no ONNX graph (empty or not an ONNX file); export it again")
-    if any(tensor.external_data for tensor in model.graph.initializer):
-        # The hash of this one file would say nothing about the weights.
+    if any(_is_elsewhere(tensor) for tensor in _tensors(model)):
+        # The hash of this one file would say nothing about the weights, and a name like
+        # ../../secret would read files that are none of the model's.
         raise UserError(f"{path} keeps its weights in other files; export it as one file")
+    _check(path)
     return OnnxSummary(
         model=exporter_metadata(path, model),
         plugin_ops=tuple(
             sorted({n.op_type for n in model.graph.node if n.domain == PLUGIN_DOMAIN})
         ),
     )
+
+
+def _check(path: Path) -> None:
+    """Refuse what breaks ONNX's own rules.
+
+    TensorRT's parsers trust in them: an input without a shape ends TensorRT-RTX 1.7 and the whole
+    process with it.
+
+    Raises:
+        UserError: says which rule.
+    """
+    from onnx import checker
+
+    try:
+        checker.check_model(str(path))
+    except Exception as error:  # names that are no text fail in their own way
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UserError(f"{path} is not a valid ONNX model: {reason}; export it again") from error
 
 
 def load_onnx(path: Path) -> Any:
@@ -73,6 +94,23 @@ def load_onnx(path: Path) -> Any:
         raise UserError(f"{path} is not a whole ONNX model; export or copy it again") from error
 
 
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every ``onnx.TensorProto`` inside: initializers, constants, those of sub-graphs, and all."""
+    for field, value in message.ListFields():
+        if field.type != field.TYPE_MESSAGE:
+            continue
+        for inner in value if isinstance(value, Sequence) else (value,):
+            if field.message_type.full_name == "onnx.TensorProto":
+                yield inner
+            else:
+                yield from _tensors(inner)
+
+
+def _is_elsewhere(tensor: Any) -> bool:
+    """Whether the values of a tensor are in another file."""
+    return tensor.external_data or tensor.data_location == tensor.EXTERNAL
+
+
 def exporter_metadata(path: Path, model: Any) -> dict[str, Any]:
     """The JSON object that ``onnx_export`` left in the ``onnx.ModelProto`` of a file.
 
@@ -81,7 +119,7 @@ def exporter_metadata(path: Path, model: Any) -> dict[str, Any]:
     """
     properties = {prop.key: prop.value for prop in model.metadata_props}
     try:
-        entry = json.loads(properties[_METADATA_KEY])
+        entry = parse_json(properties[_METADATA_KEY])
     except (KeyError, ValueError):
         entry = None
     if not isinstance(entry, dict):

@@ -105,12 +105,19 @@ class BuildOptions:
 
     @classmethod
     def from_json(cls, options: dict[str, Any]) -> BuildOptions:
-        """What ``to_json`` gave."""
+        """What ``to_json`` gave.
+
+        Raises:
+            UserError: something else, as a damaged manifest may hold it.
+        """
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in options.items()
         }
-        return cls(**values)
+        try:
+            return cls(**values)
+        except (TypeError, ValueError, LookupError) as error:
+            raise UserError(f"these are no options of a build: {error}") from error
 
     def to_json(self) -> dict[str, Any]:
         """The options as they look after a round trip through JSON, which knows no tuples."""

@@ -10,7 +10,7 @@ from typing import Any
 from runtime.backend import ModelMetadata, ModelSpec
 from runtime.errors import UserError
 from runtime.files import sha256_of
-from runtime.manifest import read_manifest
+from trt_build.manifest import read_whole_manifest
 from trt_build.onnx_file import read_onnx
 
 _SAME = ("preset", "weights_sha256", "height", "width", "batch", "mask")
@@ -51,7 +51,7 @@ def read_candidate(path: Path, onnx: Path | None, *, with_stages: bool) -> Candi
         if onnx is not None:
             raise UserError(f"--onnx says what an engine was built from; {path} is an ONNX itself")
         return Candidate(path, _plain_model(path), None, 1, path if with_stages else None)
-    manifest = read_manifest(path)
+    manifest = read_whole_manifest(path)
     profile = manifest["io"][0]["profile"]
     least = profile["min"][0] if profile else 1
     source = _source(path, onnx, manifest["onnx"]) if with_stages else None
@@ -76,7 +76,7 @@ def read_reference(path: Path, candidate: Candidate) -> ModelSpec:
         metadata = ModelMetadata.from_json(json.dumps(model))
         batch = None if model["batch"] == "dynamic" else int(model["batch"])
         return ModelSpec(model["height"], model["width"], batch, model["mask"], metadata)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not a Co-DETR model: {error}; export it again") from error
 
 
@@ -93,7 +93,8 @@ def _plain_model(path: Path) -> dict[str, Any]:
 
 def _source(engine: Path, onnx: Path | None, described: dict[str, Any]) -> Path:
     """The ONNX that an engine was built from."""
-    path = onnx or engine.with_name(described["file"])
+    # Its name alone: a manifest leads to no other folder.
+    path = onnx or engine.with_name(Path(described["file"]).name or engine.name)
     if not path.is_file():
         raise UserError(
             f"{path}, which {engine} was built from, is not there; give it with --onnx, or give "

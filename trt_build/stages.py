@@ -87,5 +87,8 @@ def _make_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> str:
     graph.node.append(
         helper.make_node("Cast", [value.name], [output], output, to=TensorProto.FLOAT)
     )
-    graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, None))
+    shown = onnx.ValueInfoProto()
+    shown.CopyFrom(value)
+    shown.name, shown.type.tensor_type.elem_type = output, TensorProto.FLOAT
+    graph.output.append(shown)
     return output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
@@ -114,7 +115,7 @@ def _engine(path: Path) -> Network:
         metadata = ModelMetadata.from_json(json.dumps(manifest["model"]))
         spec = ModelSpec.from_tensors(inputs, outputs, metadata)
         largest = spec.batch or _largest_batch(manifest, path)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a Co-DETR engine: {error}") from error
     return Network(
         file=path, spec=spec, inputs=inputs, outputs=outputs, largest_batch=largest, recipe=recipe
@@ -124,7 +125,7 @@ def _engine(path: Path) -> Network:
 def _tensors(manifest: Mapping[str, Any], mode: str) -> dict[str, TensorInfo]:
     return {
         tensor["name"]: TensorInfo(
-            tensor["dtype"], tuple(None if n == -1 else n for n in tensor["shape"])
+            tensor["dtype"], tuple(None if n == -1 else operator.index(n) for n in tensor["shape"])
         )
         for tensor in manifest["io"]
         if tensor["mode"] == mode

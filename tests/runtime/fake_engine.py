@@ -27,7 +27,8 @@ def manifest_of(gpu="NVIDIA H200", compute_capability="9.0", **recipe):
 def save_engine(path, manifest, content=b"ftrt and then nothing"):
     """Write the content and a manifest with its hash."""
     path.write_bytes(content)
-    described = manifest | {"engine": {"sha256": sha256_of(path), "bytes": len(content)}}
+    engine = {"file": path.name, "sha256": sha256_of(path), "bytes": len(content)}
+    described = manifest | {"engine": engine}
     manifest_path(path).write_text(json.dumps(described))
     return path
 

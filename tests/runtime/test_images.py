@@ -100,13 +100,51 @@ def test_missing_file_and_folder(tmp_path):
         read_image(tmp_path)
 
 
-def test_too_many_pixels_for_opencv(tmp_path):
+def png_of(width, height):
+    """The start of a PNG that states this size."""
     png = bytearray(encoded(BGR))
-    png[16:24] = struct.pack(">II", 40000, 40000)  # the header's width and height,
-    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))  # and its checksum
-    path = saved(tmp_path / "bomb.png", bytes(png))
-    with pytest.raises(UserError, match="cannot decode"):
+    png[16:24] = struct.pack(">II", width, height)
+    png[29:33] = struct.pack(">I", zlib.crc32(png[12:29]))
+    return bytes(png)
+
+
+@pytest.mark.parametrize("size", [(20000, 20000), (70000, 1), (1, 70000), (2**31 - 1, 2**31 - 1)])
+def test_bombs_are_refused_before_they_are_decoded(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(cv2, "imdecode", pytest.fail)
+    path = saved(tmp_path / "bomb.png", png_of(*size))
+    with pytest.raises(UserError, match=rf"bomb.png has {size[0]} x {size[1]} pixels, more than"):
         read_image(path)
+
+
+def test_a_bomb_that_is_a_whole_picture(tmp_path):
+    """400 megapixels of one bit in 49 kB: OpenCV would decode them, to 1.2 GB."""
+    rows = zlib.compress(bytes(20000 * (1 + 20000 // 8)), 9)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 20000, 20000, 1, 0, 0, 0, 0)), (b"IDAT", rows)]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in [*chunks, (b"IEND", b"")]
+    )
+    assert len(png) < 50_000
+    with pytest.raises(UserError, match="20000 x 20000 pixels, more than the 268435456 in all"):
+        read_image(saved(tmp_path / "bomb.png", png))
+
+
+def test_a_picture_of_100_megapixels_is_no_bomb(tmp_path):
+    jpeg = encoded(np.full((8192, 12288), 77, np.uint8), ".jpg")
+    assert read_image(saved(tmp_path / "large.jpg", jpeg)).shape == (8192, 12288, 3)
+
+
+def test_the_largest_cameras_are_within_the_limit(tmp_path):
+    with pytest.raises(UserError, match="cut short"):  # only the size is asked first
+        read_image(saved(tmp_path / "huge.png", png_of(16384, 12288)))
+
+
+@pytest.mark.parametrize("suffix", [".jp2", ".gif", ".ppm", ".hdr", ".avif"])
+def test_formats_of_which_no_size_is_known_are_not_tried(tmp_path, monkeypatch, suffix):
+    data = encoded(BGR, suffix)
+    monkeypatch.setattr(cv2, "imdecode", pytest.fail)
+    with pytest.raises(UserError, match="not a picture"):
+        read_image(saved(tmp_path / "a.png", data))
 
 
 def test_write_then_read(tmp_path):

@@ -82,14 +82,14 @@ def test_a_plugin_node_needs_tensorrt(tmp_path, refused):
 def test_parse_errors_are_one_line_each(tmp_path, refused):
     names = ["batch_inputs", *(f"t{i}" for i in range(6)), "scores"]
     nodes = [
-        helper.make_node("Foo", [source], [target], name=f"node_{source}")
+        helper.make_node("Bernoulli", [source], [target], name=f"node_{source}")
         for source, target in itertools.pairwise(names)
     ]
     onnx = save_model(tmp_path / "m.onnx", nodes)
     lines = refused(onnx, "-o", tmp_path / "e", *RTX).splitlines()
     assert "m.onnx cannot be parsed by tensorrt_rtx" in lines[0]
     assert len(lines) == 7
-    assert lines[1].startswith("  node node_batch_inputs (Foo): ")
+    assert lines[1].startswith("  node node_batch_inputs (Bernoulli): ")
     assert lines[-1] == "  and 2 more"
 
 

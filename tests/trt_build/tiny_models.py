@@ -25,7 +25,7 @@ def save_model(path: Path, nodes: list[Any], *, batch: int | str = 1, **options:
         nodes,
         "tiny",
         [helper.make_tensor_value_info("batch_inputs", TensorProto.FLOAT, [batch, 3, size, SIZE])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None] * 4)],
         options.get("initializers", []),
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("codetr", 1)]
