@@ -22,6 +22,7 @@ from trt_build.config import add_profile, load_timing_cache, make_config, save_t
 from trt_build.failures import reason_of_failure
 from trt_build.known_issues import known_issues
 from trt_build.layers import layers_of_network, layers_of_plan
+from trt_build.lock import only_build_of
 from trt_build.machine import describe_machine
 from trt_build.manifest import current_manifest, describe_file, write_engine
 from trt_build.network import batch_profile, describe_io, parse_onnx
@@ -57,6 +58,8 @@ def build_engine(
 ) -> BuildResult:
     """Build an engine and its manifest, unless the same engine is there already.
 
+    Where another process builds it, that one is waited for.
+
     Args:
         onnx: an ONNX file from ``onnx_export``.
         engine: where the engine goes; its manifest goes beside it.
@@ -77,19 +80,32 @@ def build_engine(
         engine, backend=backend, options=options, timing_cache=timing_cache
     )
     _check_onnx(onnx, (engine, manifest_path(engine), *([timing_cache] if timing_cache else [])))
-    onnx_sha256 = sha256_of(onnx)
     library = _plugin_library(backend, plugin_library)
     recipe = {
-        "onnx_sha256": onnx_sha256,
+        "onnx_sha256": sha256_of(onnx),
         "plugin_sha256": sha256_of(library) if library else None,
         "backend": backend.name,
         "backend_version": backend.version(),
         "gpu": gpu,
         "options": options.to_json(),
     }
-    if not force and (manifest := current_manifest(engine, recipe)) is not None:
-        return BuildResult(manifest=manifest, reused=True)
+    with only_build_of(engine):
+        if not force and (manifest := current_manifest(engine, recipe)) is not None:
+            return BuildResult(manifest=manifest, reused=True)
+        return _build(onnx, engine, backend, options, recipe, timing_cache, library, verbose)
 
+
+def _build(
+    onnx: Path,
+    engine: Path,
+    backend: Backend,
+    options: BuildOptions,
+    recipe: dict[str, Any],
+    timing_cache: Path | None,
+    library: Path | None,
+    verbose: bool,
+) -> BuildResult:
+    """Build and write; arguments as ``build_engine``, ``recipe`` as the manifest's."""
     summary = read_onnx(onnx)
     if summary.plugin_ops and not backend.runs_plugins:
         raise UserError(
@@ -104,7 +120,7 @@ def build_engine(
     seconds = time.perf_counter() - start
     _check_precision(onnx, summary.model, description["layers"])
     machine = describe_machine()
-    if gpu is not None:  # built by TensorRT, for the GPU of this machine
+    if recipe["gpu"] is not None:  # built by TensorRT, for the GPU of this machine
         capability = machine["gpu"]["compute_capability"]
         precision = summary.model.get("precision", "fp32")
         for issue in known_issues(backend.version(), capability, precision):
@@ -112,7 +128,7 @@ def build_engine(
     manifest = {
         "manifest_version": MANIFEST_VERSION,
         "engine": describe_file(engine, hashlib.sha256(plan).hexdigest(), plan.nbytes),
-        "onnx": describe_file(onnx, onnx_sha256, onnx.stat().st_size),
+        "onnx": describe_file(onnx, recipe["onnx_sha256"], onnx.stat().st_size),
         "recipe": recipe,
         **description,
         "build": {"seconds": round(seconds, 3), "machine": machine},
