@@ -180,8 +180,6 @@ def _require_sense(boxes: Floats, scores: Floats, labels: Indices, classes: Sequ
     if boxes.shape != (n, 4) or scores.shape != (n,) or labels.shape != (n,):
         shapes = f"{boxes.shape}, {scores.shape} and {labels.shape}"
         raise UserError(_nonsense(f"boxes, scores and labels of the shapes {shapes}"))
-    if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-        raise UserError(_nonsense("NaN or infinity"))
     if n and not 0 <= labels.min() <= labels.max() < len(classes):
         raise UserError(
             _nonsense(f"labels {labels.min()} to {labels.max()} for {len(classes)} classes")

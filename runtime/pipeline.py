@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
+import numpy as np
+
 from runtime.detections import Detections
 from runtime.detector import Detector
 from runtime.draw import draw_detections
@@ -39,12 +41,13 @@ def detect_pictures(
         The record of each picture, once all of it is written; see ``runtime.journal``.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or the model puts out NaN or infinity.
         OSError: as before; the disk is full, for one.
     """
 
     def finish(found: tuple[Path, Image, Detections]) -> Record:
         path, image, detections = found
+        _require_finite(detections)
         confident = detections.above(score_threshold)
         record = {"image": str(path), **_described(image, confident)}
         if (target := targets[path]) is not None:
@@ -79,7 +82,7 @@ def detect_video(
         The record of each frame; see ``runtime.journal``.
 
     Raises:
-        UserError: the video cannot be written.
+        UserError: the video cannot be written, or the model puts out NaN or infinity.
         OSError: as before; the disk is full, for one.
     """
     with contextlib.ExitStack() as stack:
@@ -90,6 +93,7 @@ def detect_video(
 
         def finish(found: tuple[float, Image, Detections]) -> Record:
             seconds, image, detections = found
+            _require_finite(detections)
             confident = detections.above(score_threshold)
             if writer is not None:
                 writer.write(draw_detections(image, confident), seconds)
@@ -100,6 +104,19 @@ def detect_video(
         records = in_order(finish, detect_in_each(detector, frames), workers=1)
         for index, record in enumerate(records):
             yield {"video": str(reader.video), "frame": index, **record}
+
+
+def _require_finite(detections: Detections) -> None:
+    """Refuse what can neither be drawn nor be written as JSON; ``eval`` counts it instead.
+
+    Raises:
+        UserError: a box or score is NaN or infinite.
+    """
+    if not (np.isfinite(detections.boxes).all() and np.isfinite(detections.scores).all()):
+        raise UserError(
+            "the model puts out NaN or infinity; its file is damaged, or in a precision it does "
+            "not bear"
+        )
 
 
 def _described(image: Image, detections: Detections) -> Record:

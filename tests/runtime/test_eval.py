@@ -1,12 +1,15 @@
 """``python -m runtime eval`` with a model whose detections are known by construction."""
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -236,13 +239,23 @@ def test_no_detections_are_told(one, capsys):
 
 
 def test_not_a_number_is_told(tmp_path, capsys):
-    # The score of the cat: sigmoid of (200 - nan) / std.
-    entry = '{"preset": "t", "precision": "fp16", "classes": ["cat", "dog", "bird"],'
-    entry += ' "preprocess": {"mean": [NaN, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}}'
-    files = Files(tmp_path, [(480, 640)], [RGB], entry=entry)
+    files = Files(tmp_path, [(480, 640)], [RGB])
+    spoil_the_cat(files.model)
     row = told(files, capsys, "NaN or infinity for 1 pictures: 0.png")
     assert row["per_class"]["cat"]["ap"] == 0
     assert row["detections"] == 2
+
+
+def spoil_the_cat(path):
+    """Let the model put out NaN for the score of the cat."""
+    model = onnx.load(path)
+    nodes = model.graph.node
+    index = next(i for i, node in enumerate(nodes) if "logits" in node.output)
+    nodes[index].output[0] = "plain"
+    nodes.insert(index + 1, helper.make_node("Mul", ["plain", "factors"], ["logits"]))
+    factors = helper.make_tensor("factors", onnx.TensorProto.FLOAT, [3], [math.nan, 1, 1])
+    model.graph.initializer.append(factors)
+    onnx.save(model, path)
 
 
 def test_picture_of_another_size_is_told(one, capsys):

@@ -12,8 +12,10 @@ from runtime.backend import ModelMetadata, ModelSpec, TensorInfo, open_model
 from runtime.detections import Detections
 from runtime.draw import draw_detections
 from runtime.errors import UserError
+from runtime.images import write_image
 from runtime.journal import Journal
 from runtime.manifest import manifest_path
+from runtime.pipeline import detect_pictures
 from runtime.triton.repository import read_network
 from tests.runtime.fake_engine import save_engine
 from tests.runtime.tiny_model import metadata, save_tiny_model
@@ -53,10 +55,10 @@ def infinite(model):
 
 
 def endless_boxes(model):
-    replace(model, "boxes", "Log", ["no_size"])
-    model.graph.node.insert(
-        len(model.graph.node) - 6, helper.make_node("Sub", ["sizes", "sizes"], ["no_size"])
-    )
+    replace(model, "boxes", "Mul", ["endless", "unit_boxes"])
+    index = list(model.graph.node).index(node(model, "boxes"))
+    model.graph.node.insert(index, helper.make_node("Log", ["no_size"], ["endless"]))
+    model.graph.node.insert(index, helper.make_node("Sub", ["sizes", "sizes"], ["no_size"]))
 
 
 def detections_of(path):
@@ -77,9 +79,14 @@ def test_labels_without_a_name(tmp_path):
 
 @pytest.mark.parametrize("change", [infinite, endless_boxes])
 def test_nan_and_infinity(tmp_path, change):
+    """Can neither be drawn nor be written as JSON; ``eval`` counts them, see test_eval.py."""
     path = changed(tmp_path / "m.ref.onnx", change)
-    with pytest.raises(UserError, match="the model puts out "):
-        detections_of(path)
+    write_image(tmp_path / "grey.png", GREY)
+    targets = {tmp_path / "grey.png": None}
+    with Detector(path) as detector:
+        records = detect_pictures(detector, targets, score_threshold=0.3, failed=print)
+        with pytest.raises(UserError, match="the model puts out NaN or infinity"):
+            list(records)
 
 
 def test_a_graph_that_fails_when_it_is_run(tmp_path):

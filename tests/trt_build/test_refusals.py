@@ -67,9 +67,11 @@ def test_packages_that_are_not_there(tmp_path, onnx, missing):
 def test_a_plugin_node_needs_tensorrt(tmp_path, refused):
     node = helper.make_node(
         "CoDetrMSDeformAttn",
-        ["batch_inputs"],
+        ["batch_inputs"] * 5,
         ["scores"],
         domain="codetr",
+        num_heads=8,
+        num_points=4,
         plugin_version="1",
         plugin_namespace="",
     )
