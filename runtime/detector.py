@@ -135,7 +135,7 @@ class Detector(Closing):
         boxes, scores, labels = outputs
         rows = min(boxes.shape[:1], scores.shape[:1], labels.shape[:1])  # () of a scalar
         if rows < (len(images),):
-            raise UserError(_nonsense(f"rows {rows} for {len(images)} pictures"))
+            raise nonsense(f"rows {rows} for {len(images)} pictures")
         return self.postprocess(outputs, [place(image, model.spec).scale for image in images])
 
     def postprocess(
@@ -179,15 +179,16 @@ def _require_sense(boxes: Floats, scores: Floats, labels: Indices, classes: Sequ
     n = len(scores)
     if boxes.shape != (n, 4) or scores.shape != (n,) or labels.shape != (n,):
         shapes = f"{boxes.shape}, {scores.shape} and {labels.shape}"
-        raise UserError(_nonsense(f"boxes, scores and labels of the shapes {shapes}"))
+        raise nonsense(f"boxes, scores and labels of the shapes {shapes}")
     if n and not 0 <= labels.min() <= labels.max() < len(classes):
-        raise UserError(
-            _nonsense(f"labels {labels.min()} to {labels.max()} for {len(classes)} classes")
-        )
+        raise nonsense(f"labels {labels.min()} to {labels.max()} for {len(classes)} classes")
 
 
-def _nonsense(what: str) -> str:
-    return f"the model puts out {what}; its file is damaged, or in a precision it does not bear"
+def nonsense(what: str) -> UserError:
+    """The error about outputs that no intact model has."""
+    return UserError(
+        f"the model puts out {what}; its file is damaged, or in a precision it does not bear"
+    )
 
 
 def _loaded(picture: Picture) -> Image:

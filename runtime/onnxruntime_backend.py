@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs, TensorInfo
 from runtime.compatibility import numbers_of
-from runtime.errors import UserError
+from runtime.errors import UserError, first_line
 from runtime.images import Image
 from runtime.preprocess import prepare_batch
 
@@ -57,7 +57,7 @@ class OnnxRuntimeModel:
         try:
             return RawOutputs(*self._session.run(list(RawOutputs._fields), feeds))
         except Exception as error:  # ONNX Runtime's errors have no common base class
-            raise UserError(f"cannot run {self._path}: {_reason(error)}") from error
+            raise UserError(f"cannot run {self._path}: {first_line(error)}") from error
 
     def infer_images(self, images: Sequence[Image]) -> RawOutputs:
         """Run pictures; see ``runtime.backend.Model``."""
@@ -95,7 +95,7 @@ def _session_of(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
             enable_fallback=0,  # there is nothing to fall back to, and it would print to stdout
         )
     except Exception as error:  # ONNX Runtime's errors have no common base class
-        reason = _reason(error)
+        reason = first_line(error)
         if "codetr:" in reason:  # "codetr:CoDetrMSDeformAttn(-1) is not a registered function/op"
             raise UserError(
                 f"cannot run {path}: it holds the plugin's nodes, which only TensorRT can run; "
@@ -103,11 +103,6 @@ def _session_of(path: Path) -> tuple[onnxruntime.InferenceSession, str]:
             ) from error
         raise UserError(f"{path} is not a complete ONNX model: {reason}") from error
     return session, f"onnxruntime {onnxruntime.__version__}"
-
-
-def _reason(error: Exception) -> str:
-    """The first line of what ONNX Runtime says: what follows are places in its code."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _contract_of(

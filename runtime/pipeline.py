@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.detections import Detections
-from runtime.detector import Detector
+from runtime.detector import Detector, nonsense
 from runtime.draw import draw_detections
 from runtime.errors import UserError
 from runtime.files import atomic_output
@@ -113,10 +113,7 @@ def _require_finite(detections: Detections) -> None:
         UserError: a box or score is NaN or infinite.
     """
     if not (np.isfinite(detections.boxes).all() and np.isfinite(detections.scores).all()):
-        raise UserError(
-            "the model puts out NaN or infinity; its file is damaged, or in a precision it does "
-            "not bear"
-        )
+        raise nonsense("NaN or infinity")
 
 
 def _described(image: Image, detections: Detections) -> Record:

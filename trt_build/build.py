@@ -123,7 +123,7 @@ def _build(
     if recipe["gpu"] is not None:  # built by TensorRT, for the GPU of this machine
         capability = machine["gpu"]["compute_capability"]
         precision = summary.model.get("precision", "fp32")
-        for issue in known_issues(backend.version(), capability, precision):
+        for issue in known_issues(recipe["backend_version"], capability, precision):
             print(f"{trt.__name__}: warning: {issue}", file=sys.stderr)
     manifest = {
         "manifest_version": MANIFEST_VERSION,

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from runtime.errors import UserError
+from runtime.errors import UserError, first_line
 from runtime.json_text import parse_json
 
 PLUGIN_DOMAIN = "codetr"
@@ -65,8 +65,9 @@ def _check(path: Path) -> None:
     try:
         checker.check_model(str(path))
     except Exception as error:  # names that are no text fail in their own way
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UserError(f"{path} is not a valid ONNX model: {reason}; export it again") from error
+        raise UserError(
+            f"{path} is not a valid ONNX model: {first_line(error)}; export it again"
+        ) from error
 
 
 def load_onnx(path: Path) -> Any:
