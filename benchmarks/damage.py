@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-import shlex
 import sys
 import tempfile
 import time
@@ -15,11 +13,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cpu_rows import write_rows
+
 _EPILOG = """\
 example:
   nice python -m benchmarks.damage --count 1000 --json benchmarks/results/security/damage.json
 
 Exit code 1 if anything came to something else than being read or refused."""
+_PACKAGES = (
+    "onnx",
+    "onnxruntime",
+    "opencv-python-headless",
+    "safetensors",
+    "torch",
+    "tensorrt-rtx",
+)
 
 
 def main() -> int:
@@ -39,7 +47,7 @@ def main() -> int:
 
     rows = [row for name in NAMES for row in _rows(name, args.count)]
     if args.json:
-        _write(args.json, rows)
+        write_rows(args.json, "benchmarks.damage", _PACKAGES, rows)
     return 1 if any(row["wrong"] for row in rows) else 0
 
 
@@ -62,20 +70,6 @@ def _rows(name: str, count: int) -> list[dict[str, Any]]:
             rows.append(row | {"seconds": round(time.perf_counter() - start, 1)})
             print(", ".join(f"{key} {value}" for key, value in rows[-1].items()))
     return rows
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    from importlib.metadata import version
-
-    from runtime.files import atomic_output
-    from runtime.machine import describe_cpu
-
-    packages = ("onnx", "onnxruntime", "opencv-python-headless", "safetensors", "torch")
-    machine = describe_cpu() | {name: version(name) for name in (*packages, "tensorrt-rtx")}
-    command = shlex.join(["python", "-m", "benchmarks.damage", *sys.argv[1:]])
-    with atomic_output(path) as temporary:
-        content = {"machine": machine, "command": command, "rows": rows}
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Literal
 
 from codetr.errors import UserError
 from codetr.presets import PRESETS
+from onnx_export.stopping import explain, run_stoppable
 
 EXAMPLE = """\
 example:
@@ -88,24 +89,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         for path in export(config, args.output, report):
             report(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")
-    except UserError as error:
-        print(f"{command_line.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except BaseException as error:
-        if not _was_cancelled(error):
-            raise
-        print(f"{command_line.prog}: cancelled, nothing was written", file=sys.stderr)
-        return 130
+    except (UserError, KeyboardInterrupt) as error:
+        return explain(command_line.prog, error, "cancelled, nothing was written")
     return 0
-
-
-def _was_cancelled(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: PyTorch, cancelled while it imports, fails with others."""
-    return error is not None and (
-        isinstance(error, KeyboardInterrupt)
-        or _was_cancelled(error.__cause__)
-        or _was_cancelled(error.__context__)
-    )
 
 
 def _batch(text: str) -> int | Literal["dynamic"]:
@@ -113,4 +99,4 @@ def _batch(text: str) -> int | Literal["dynamic"]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_stoppable("python -m onnx_export", main)

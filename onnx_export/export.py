@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from onnx_export.passes import CLEAN_UP, Pass, run_passes
 from onnx_export.pictures import chosen_pictures, read_inputs
 from onnx_export.precision import Precision, fp8_products
 from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
+from onnx_export.scratch import scratch_folder
 from onnx_export.stages import find_stages
 from onnx_export.topk import split_topk
 from onnx_export.trace import TRACED_BATCH, trace
@@ -113,18 +114,24 @@ def export(config: ExportConfig, output: Path, report: Report) -> list[Path]:
         raise UserError(f"output is {output}; give a name that ends in .onnx")
     suffixes = [".onnx", ".ref.onnx", *([".scales.json"] if config.precision == "fp8" else [])]
     results = [output.with_suffix(suffix) for suffix in suffixes]
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=output.parent, prefix=".onnx-export-")
-    except OSError as error:
-        raise UserError(
-            f"cannot write {output}: {error.strerror}; choose a folder that can be written"
-        ) from error
-    with folder as temporary:
-        _write(config, Path(temporary, output.name), report)
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder(output.parent))
+        except OSError as error:
+            raise UserError(
+                f"cannot write {output}: {error.strerror}; choose a folder that can be written"
+            ) from error
+        _write(config, folder / output.name, report)
         for result in results:
-            Path(temporary, result.name).replace(result)
+            _rename(folder / result.name, result)
     return results
+
+
+def _rename(temporary: Path, result: Path) -> None:
+    try:
+        temporary.replace(result)
+    except OSError as error:
+        raise UserError(f"cannot write {result}: {error.strerror}; remove it") from error
 
 
 def _write(config: ExportConfig, output: Path, report: Report) -> None:
@@ -151,7 +158,8 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     if config.precision == "fp8":
         calibration = _calibration(config, model, checkpoint, report)
         scales = calibration.to_json()
-        output.with_suffix(".scales.json").write_text(scales)
+        with _room_for(path := output.with_suffix(".scales.json")):
+            path.write_text(scales)
         metadata["calibration_sha256"] = hashlib.sha256(scales.encode()).hexdigest()
         quantise.append(quantise_by(calibration.scales))
         products = len(calibration.scales)
@@ -211,8 +219,14 @@ def _calibration(
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
-    try:
+    with _room_for(path):
         onnx.save(model, path)
+
+
+@contextlib.contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write {path.name}: {error.strerror}; make room there") from error
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from runtime.errors import UserError
+from runtime.stopping import explain, run_stoppable
 
 _PROG = "python -m plugin"
 _EPILOG = f"""\
@@ -43,13 +43,9 @@ def main() -> int:
 
     try:
         print(build_plugin(architectures=args.architectures, tests=args.tests))
-    except UserError as error:
-        print(f"plugin: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("plugin: cancelled, no library was written", file=sys.stderr)
-        return 130
+    except (UserError, KeyboardInterrupt) as error:
+        return explain("plugin", error, "cancelled, no library was written")
     return 0
 
 
-sys.exit(main())
+run_stoppable("plugin", main)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 
-from runtime.commands import bench, detect, triton_repo
-from runtime.commands import eval as evaluate
 from runtime.errors import UserError
+from runtime.stopping import explain, run_stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        Exit code: 0 done, 2 a user's mistake, told on stderr, 130 interrupted.
+        Exit code: 0 done, 2 a user's mistake, told on stderr, 130 after Ctrl-C.
     """
+    from runtime.commands import bench, detect, triton_repo
+    from runtime.commands import eval as evaluate
+
     parser = argparse.ArgumentParser(
         prog="python -m runtime",
         description="Run a Co-DETR model file.",
@@ -29,12 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser.parse_args(argv)
         return int(args.run(args))
-    except UserError as error:
-        print(f"{parser.prog}: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    except (UserError, KeyboardInterrupt) as error:
+        return explain(parser.prog, error)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_stoppable("python -m runtime", main)

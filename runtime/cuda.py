@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,28 @@ from numpy.typing import DTypeLike, NDArray
 from runtime.closing import Closing
 from runtime.errors import UserError
 
+CONTEXT_LOST = (
+    "the CUDA context of this process is lost, so no engine in it can be used any more; "
+    "start the program again"
+)
+_LOSING = {
+    f"cudaError{name}"
+    for name in (
+        *("Assert", "Contained", "ECCUncorrectable", "ExternalDevice", "HardwareStackError"),
+        *("IllegalAddress", "IllegalInstruction", "InvalidAddressSpace", "InvalidPc"),
+        *("LaunchFailure", "LaunchTimeout", "MisalignedAddress", "MpsClientTerminated"),
+        *("NvlinkUncorrectable", "TensorMemoryLeak"),
+    )
+}
+"""After these, CUDA says, the process has to be ended and started again."""
+
 
 class CudaError(RuntimeError):
-    """A CUDA call failed; the process's CUDA context may be lost."""
+    """A CUDA call failed; ``ContextLostError`` if that cannot be undone."""
+
+
+class ContextLostError(CudaError):
+    """No further CUDA call of this process will succeed; memory on the GPU is gone."""
 
 
 class OutOfMemoryError(CudaError, UserError):
@@ -36,6 +56,7 @@ def check(result: tuple[Any, ...]) -> Any:
 
     Raises:
         OutOfMemoryError: there was no memory left.
+        ContextLostError: this and all later calls fail, until the program is started again.
         CudaError: anything else; with CUDA's name and words for it.
     """
     error, *values = result
@@ -43,6 +64,8 @@ def check(result: tuple[Any, ...]) -> Any:
         raise OutOfMemoryError(
             f"{_words(error)}; end other programs on the GPU, or take a smaller input or batch"
         )
+    if error.name in _LOSING:
+        raise ContextLostError(f"{_words(error)}; {CONTEXT_LOST}")
     if error != cudart.cudaError_t.cudaSuccess:
         raise CudaError(_words(error))
     if len(values) > 1:
@@ -60,6 +83,7 @@ def require_gpu() -> None:
 
     Raises:
         UserError: there is none, or no driver that is new enough.
+        ContextLostError: there is one, but no longer for this process.
     """
     error, _ = cudart.cudaGetDeviceCount()
     if error == cudart.cudaError_t.cudaSuccess:
@@ -67,6 +91,8 @@ def require_gpu() -> None:
         error, *_ = cudart.cudaMemGetInfo()
     if error == cudart.cudaError_t.cudaSuccess:
         return
+    if error.name in _LOSING:
+        check((error,))
     driver, runtime = check(cudart.cudaDriverGetVersion()), check(cudart.cudaRuntimeGetVersion())
     reason = no_gpu_reason(_words(error), driver, runtime)
     raise UserError(
@@ -125,6 +151,14 @@ def memory_info() -> tuple[int, int]:
     return free, total
 
 
+def memory_left() -> str:
+    """How much device memory is free, in words; for errors, so it raises none."""
+    error, free, total = cudart.cudaMemGetInfo()
+    if error != cudart.cudaError_t.cudaSuccess:
+        return "how much is free is not known"
+    return f"{free / 1e6:,.0f} MB of {total / 1e6:,.0f} MB are free"
+
+
 def context_is_lost() -> bool:
     """Whether every further CUDA call of this process will fail, as after an illegal access."""
     cudart.cudaGetLastError()  # forget an error that only its own call had
@@ -146,6 +180,17 @@ def new_event(stack: contextlib.ExitStack) -> Any:
     return event
 
 
+@contextlib.contextmanager
+def _shortage_of(nbytes: int, what: str) -> Iterator[None]:
+    """Say how much was asked for where there is no memory left."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            f"no room for {nbytes / 1e6:,.1f} MB of {what}, of the GPU's {memory_left()} ({error})"
+        ) from error
+
+
 class DeviceMemory(Closing):
     """Memory on the GPU."""
 
@@ -155,7 +200,8 @@ class DeviceMemory(Closing):
         Raises:
             OutOfMemoryError: the GPU has none left.
         """
-        self.address: int = check(cudart.cudaMalloc(nbytes))
+        with _shortage_of(nbytes, "memory on the GPU"):
+            self.address: int = check(cudart.cudaMalloc(nbytes))
 
     def close(self) -> None:
         """Free it."""
@@ -172,7 +218,8 @@ class PinnedMemory(Closing):
         Raises:
             OutOfMemoryError: the host has none left.
         """
-        self.address: int = check(cudart.cudaHostAlloc(nbytes, cudart.cudaHostAllocDefault))
+        with _shortage_of(nbytes, "page-locked memory"):
+            self.address: int = check(cudart.cudaHostAlloc(nbytes, cudart.cudaHostAllocDefault))
         self._bytes = (ctypes.c_byte * nbytes).from_address(self.address)
 
     def array(self, shape: tuple[int, ...], dtype: DTypeLike, offset: int = 0) -> NDArray[Any]:

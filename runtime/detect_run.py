@@ -16,7 +16,7 @@ from runtime.closing import Closing
 from runtime.coco_json import write_coco
 from runtime.detector import Detector
 from runtime.errors import UserError
-from runtime.files import sha256_of
+from runtime.files import NotWritableError, sha256_of
 from runtime.journal import Journal, Record
 from runtime.machine import describe_cpu
 from runtime.pipeline import detect_pictures, detect_video
@@ -191,10 +191,12 @@ class DetectRun(Closing):
                 for record in records:
                     self._keep(record)
                     yield record
-        except OSError as error:
+        except (OSError, NotWritableError) as error:
+            reason: object = error
+            if isinstance(error, OSError):  # of the journal
+                reason = f"cannot write to {self._output}: {error.strerror}; make room there"
             raise UserError(
-                f"cannot write to {self._output}: {error.strerror}; {self.summary()} so far: make "
-                "room, then go on with --resume"
+                f"{reason}, then go on with --resume; {self.summary()} so far"
             ) from error
 
     def _keep(self, record: Record) -> None:

@@ -18,6 +18,8 @@ from numpy.typing import DTypeLike, NDArray
 from runtime.backend import TensorInfo
 from runtime.closing import Closing
 from runtime.cuda import (
+    CONTEXT_LOST,
+    ContextLostError,
     CudaError,
     DeviceMemory,
     OutOfMemoryError,
@@ -25,6 +27,7 @@ from runtime.cuda import (
     context_is_lost,
     copy_on_device,
     memory_info,
+    memory_left,
     new_stream,
     require_gpu,
 )
@@ -39,10 +42,6 @@ Fill = Callable[[list[int], Any], None]
 
 _SLOTS = 2
 """Calls in flight: while the kernels of one run, the arrays of another are copied."""
-_LOST = (
-    "the CUDA context of this process is lost, so no engine in it can be used any more; "
-    "start the program again"
-)
 
 
 class Engine(Closing):
@@ -111,7 +110,9 @@ class Engine(Closing):
 
         Raises:
             UserError: a missing input, or one of another shape or type.
-            CudaError: the GPU failed; says so if that cannot be undone.
+            OutOfMemoryError: a ``UserError`` too; the engine can be used on.
+            ContextLostError: no engine of this process can be used any more.
+            CudaError: the GPU failed otherwise.
             RuntimeError: the engine is closed.
         """
         if feeds.keys() != self.inputs.keys():
@@ -137,7 +138,9 @@ class Engine(Closing):
 
         Raises:
             UserError: an input of another shape, or no room for the arrays.
-            CudaError: the GPU failed; says so if that cannot be undone.
+            OutOfMemoryError: a ``UserError`` too; the engine can be used on.
+            ContextLostError: no engine of this process can be used any more.
+            CudaError: the GPU failed otherwise.
             RuntimeError: the engine is closed.
         """
         for name, shape in shapes.items():
@@ -207,9 +210,9 @@ class Engine(Closing):
         with self._lock:
             try:
                 self._closers.close()
-            except CudaError:
+            except CudaError as error:
                 # With the context, all that it held went away.
-                if not self._lost:
+                if not (self._lost or isinstance(error, ContextLostError)):
                     raise
 
     def _deserialize(
@@ -224,25 +227,16 @@ class Engine(Closing):
         self._runtime.engine_host_code_allowed = host_code_allowed
         self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if self._engine is None:
-            raise self._failure(
+            raise failure(
                 f"{trt.__name__} {trt.__version__} cannot load {path}; build it again on this "
                 "machine",
                 UserError,
+                self._errors,
             )
         self.memory["activations"] = int(self._engine.device_memory_size_v2)
         self._context = self._engine.create_execution_context()
         if self._context is None:
-            raise self._failure(f"{path} gives no execution context", CudaError)
-
-    def _failure(self, problem: str, kind: type[Exception]) -> Exception:
-        """The exception for what TensorRT could not do, with the errors that it logged."""
-        messages = list(self._errors)
-        self._errors.clear()
-        # "Error Code 2: OutOfMemory", "Cuda Runtime (out of memory)"
-        if any("outofmemory" in message.replace(" ", "").lower() for message in messages):
-            kind = OutOfMemoryError
-        reasons = "; ".join(map(one_line, messages))
-        return kind(f"{problem} ({reasons})" if reasons else problem)
+            raise failure(f"{path} gives no execution context", CudaError, self._errors)
 
     def _free_tensorrt(self) -> None:
         """In the order that TensorRT wants."""
@@ -292,14 +286,14 @@ class Engine(Closing):
     def _settled(self) -> Iterator[None]:
         """After an error, nothing of the call is under way any more: its slot may be lent again."""
         if self._lost:
-            raise CudaError(_LOST)
+            raise ContextLostError(CONTEXT_LOST)
         try:
             yield
         except BaseException as error:
             with self._lock:  # not while another thread captures a graph
                 self._lost = context_is_lost()
-            if self._lost and isinstance(error, CudaError):
-                raise CudaError(f"{error}; {_LOST}") from error
+            if self._lost and type(error) is CudaError:  # TensorRT's, which does not say so
+                raise ContextLostError(f"{error}; {CONTEXT_LOST}") from error
             raise
 
     def _enqueue_call(self, slot: Slot, shapes: Shapes, fill: Callable[[Any], None]) -> Run:
@@ -325,7 +319,7 @@ class Engine(Closing):
         self._run = Run({}, {}, {})
         for name, shape in inputs.items():
             if not self._context.set_input_shape(name, shape):
-                raise self._failure(f"TensorRT does not take {name} as {shape}", CudaError)
+                raise failure(f"TensorRT does not take {name} as {shape}", CudaError, self._errors)
         outputs = {name: tuple(self._context.get_tensor_shape(name)) for name in self.outputs}
         shapes = inputs | outputs
         dtypes = {name: info.dtype for name, info in (self.inputs | self.outputs).items()}
@@ -339,7 +333,7 @@ class Engine(Closing):
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(int(self.stream)):
-            raise self._failure("TensorRT could not enqueue the engine", CudaError)
+            raise failure("TensorRT could not enqueue the engine", CudaError, self._errors)
 
     def _capture(self) -> None:
         """Record one run of these shapes; where that fails, go on without graphs."""
@@ -357,6 +351,24 @@ class Engine(Closing):
         except CudaError as error:
             print(f"warning: no CUDA graph, every run is enqueued anew: {error}", file=sys.stderr)
             self.cuda_graph = False
+
+
+def failure(problem: str, kind: type[Exception], errors: list[str]) -> Exception:
+    """The exception for what TensorRT could not do.
+
+    Args:
+        problem: what that was.
+        kind: of the exception, unless TensorRT ran out of memory.
+        errors: what TensorRT logged; empty afterwards.
+    """
+    messages = list(errors)
+    errors.clear()
+    # "Error Code 2: OutOfMemory", "Cuda Runtime (out of memory)"
+    if any("outofmemory" in message.replace(" ", "").lower() for message in messages):
+        kind = OutOfMemoryError
+        problem = f"{problem}: the GPU's memory is full, {memory_left()}"
+    reasons = "; ".join(map(one_line, messages))
+    return kind(f"{problem} ({reasons})" if reasons else problem)
 
 
 def describe_shortage(path: Path, needed: Mapping[str, int], free: int, total: int) -> str:

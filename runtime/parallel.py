@@ -42,7 +42,9 @@ def in_order(
         workers: threads, all of them busy if the items are there in time.
         ahead: most results that wait for the consumer; twice the workers by default.
     """
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(workers) as pool, contextlib.ExitStack() as stack:
+        # Where the consumer stops, what is under way is waited for; the rest is not begun.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
 
         def submitted() -> Generator[Future[R]]:
             for item in items:

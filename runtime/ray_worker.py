@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
+from runtime.files import NotWritableError
 from runtime.journal import Record
 from runtime.postprocess import NmsMode
 
@@ -97,16 +98,15 @@ def raise_problem(problem: dict[str, Any]) -> None:
     """Raise what an actor met, as if it had been met here.
 
     Raises:
-        UserError: with the name of the actor's machine.
-        OSError: a picture could not be written.
+        UserError: with the name of the actor's machine; a ``NotWritableError`` where a picture
+            could not be written.
     """
-    if problem["errno"] is None:
-        raise UserError(problem["words"])
-    raise OSError(problem["errno"], problem["words"])
+    kind = NotWritableError if problem["unwritten"] else UserError
+    raise kind(problem["words"])
 
 
 def _described(error: Exception) -> dict[str, Any]:
-    where = f" (on {socket.gethostname()})"
-    if isinstance(error, OSError):
-        return {"errno": error.errno, "words": f"{error.strerror}{where}"}
-    return {"errno": None, "words": f"{error}{where}"}
+    return {
+        "unwritten": isinstance(error, OSError | NotWritableError),
+        "words": f"{error} (on {socket.gethostname()})",
+    }

@@ -87,6 +87,7 @@ HEAVY = (
 )
 COMMANDS = (
     ["benchmarks.damage", "--help"],
+    ["benchmarks.faults", "--help"],
     ["benchmarks.gpu", "--help"],
     ["codetr.training.dataset", "--help"],
     ["codetr.training.train", "--help"],

@@ -1,7 +1,6 @@
 """``python -m trt_build``."""
 
-import sys
-
+from runtime.stopping import run_stoppable
 from trt_build.cli import main
 
-sys.exit(main())
+run_stoppable("trt_build", main)

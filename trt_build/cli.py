@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from runtime.errors import UserError
+from runtime.stopping import explain
 
 _COMMANDS = ("inspect", "polygraphy", "verify")
 """Modules of ``trt_build.commands``; what is none of them is what to build."""
@@ -23,9 +24,5 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = importlib.import_module(f"trt_build.commands.{name}")
     try:
         return int(command.run(arguments))
-    except UserError as error:
-        print(f"trt_build: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("trt_build: cancelled, nothing was written", file=sys.stderr)
-        return 130
+    except (UserError, KeyboardInterrupt) as error:
+        return explain("trt_build", error, "cancelled, nothing was written")

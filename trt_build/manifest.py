@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime.errors import UserError
-from runtime.files import atomic_output
+from runtime.files import atomic_output, room_for
 from runtime.manifest import manifest_path, read_manifest
 from trt_build.manifest_form import what_is_wrong
 
@@ -52,13 +52,11 @@ def write_engine(engine: Path, plan: Any, manifest: dict[str, Any]) -> None:
     Raises:
         UserError: the folder cannot be written, or the disk is full.
     """
-    try:
-        with (
-            atomic_output(engine) as engine_file,
-            atomic_output(manifest_path(engine)) as manifest_file,
-        ):
-            engine_file.write_bytes(plan)
-            text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
-            manifest_file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write {engine}: {error.strerror}; make room there") from error
+    with (
+        atomic_output(engine) as engine_file,
+        atomic_output(manifest_path(engine)) as manifest_file,
+        room_for(engine),
+    ):
+        engine_file.write_bytes(plan)
+        text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
+        manifest_file.write_text(text, encoding="utf-8")

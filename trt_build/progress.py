@@ -70,7 +70,9 @@ def run_cancellable(work: Callable[[], T], cancel: Callable[[], None]) -> T:
         except KeyboardInterrupt:
             cancel()
             # Who presses it again does not want to wait; no file is open at this time.
-            handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
+            numbers = (signal.SIGINT, signal.SIGTERM)
+            handlers = [signal.signal(number, signal.SIG_DFL) for number in numbers]
             future.exception()  # returns when the work has ended
-            signal.signal(signal.SIGINT, handler)
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
             raise

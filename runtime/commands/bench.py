@@ -8,6 +8,7 @@ from pathlib import Path
 from runtime.commands.options import check_output, optional_output, whole_number, write_result
 from runtime.commands.progress import track
 from runtime.errors import UserError
+from runtime.files import room_for
 from runtime.manifest import manifest_path
 
 
@@ -110,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
             measurement.row["profile"] = profile.as_json()
             plot_file.write_text(plot(profile, title_of(measurement)))
         if json_file is not None:
-            write_result(json_file, measurement.machine, measurement.row)
+            with room_for(args.json):  # or the other file would be blamed
+                write_result(json_file, measurement.machine, measurement.row)
     print_report(measurement)
     if profile:
         print_profile(profile)

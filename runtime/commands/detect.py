@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     """Detect; a picture or video that cannot be read does not stop the others.
 
     Returns:
-        Exit code: 0; 2 if something could not be read; 130 after Ctrl-C or SIGTERM.
+        Exit code: 0; 2 if something could not be read; 130 after Ctrl-C.
 
     Raises:
         UserError: nothing can be done at all, or the disk is full.
@@ -107,8 +107,6 @@ def run(args: argparse.Namespace) -> int:
     options = RunOptions(
         nms=args.nms, score_threshold=args.score_threshold, draw=not args.json_only
     )
-    # Asked to end as by Ctrl-C: no half files stay, and the next run can go on.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with DetectRun(
         args.model,
         sources,

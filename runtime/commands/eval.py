@@ -18,6 +18,7 @@ from runtime.commands.options import (
 )
 from runtime.commands.progress import track
 from runtime.errors import UserError
+from runtime.files import room_for
 from runtime.manifest import manifest_path
 
 _DESCRIPTION = """\
@@ -115,7 +116,8 @@ def run(args: argparse.Namespace) -> int:
         if detections_file is not None:
             detections_file.write_text(json.dumps(evaluation.findings.results))
         if json_file is not None:
-            write_result(json_file, describe_machine(detector.model), row)
+            with room_for(args.json):  # or the other file would be blamed
+                write_result(json_file, describe_machine(detector.model), row)
     print_evaluation(row)
     for reason in evaluation.findings.unreadable:
         print(f"error: {reason}", file=sys.stderr)

@@ -1,16 +1,31 @@
 """Engines that cannot be run: one line each, told without a GPU."""
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from runtime.closing import Closing
 from runtime.compatibility import Recipe
-from runtime.cuda import CudaError, check, cudart, no_gpu_reason
-from runtime.engine import describe_shortage
+from runtime.cuda import (
+    _LOSING,
+    ContextLostError,
+    CudaError,
+    DeviceMemory,
+    OutOfMemoryError,
+    PinnedMemory,
+    check,
+    cudart,
+    no_gpu_reason,
+    require_gpu,
+)
+from runtime.engine import Engine, describe_shortage, failure
 from runtime.errors import UserError
+from runtime.slots import SlotPool
 from tests.processes import run_python
 from tests.runtime.fake_engine import installed_library, manifest_of, save_engine
 
@@ -193,3 +208,117 @@ def test_shortage_says_what_was_needed():
     message = describe_shortage(ENGINE, needed, 1_000_000_000, 8_000_000_000)
     assert "needs over 2.20 GB (weights 0.50 GB, activations 1.70 GB)" in message
     assert "1.00 GB of 8.00 GB were free" in message
+
+
+ERROR = cudart.cudaError_t
+SUCCESS = ERROR.cudaSuccess
+OUT_OF_MEMORY = ERROR.cudaErrorMemoryAllocation
+FAULT = ERROR.cudaErrorIllegalAddress
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What calls of CUDA return."""
+
+    def answer(**results):
+        for name, result in results.items():
+            monkeypatch.setattr(cudart, name, lambda *_, result=result: result)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [(DeviceMemory, "memory on the GPU"), (PinnedMemory, "page-locked memory")],
+)
+def test_no_memory_says_how_much_was_asked_for_and_is_free(calls, memory, words):
+    calls(cudaMemGetInfo=(SUCCESS, 30_000_000, 8_000_000_000))
+    calls(cudaMalloc=(OUT_OF_MEMORY, None), cudaHostAlloc=(OUT_OF_MEMORY, None))
+    message = rf"room for 201.3 MB of {words}, .* 30 MB of 8,000 MB are free .* end other programs"
+    with pytest.raises(OutOfMemoryError, match=message):
+        memory(201_326_592)
+    calls(cudaMemGetInfo=(OUT_OF_MEMORY, None, None))
+    with pytest.raises(OutOfMemoryError, match="how much is free is not known"):
+        memory(201_326_592)
+
+
+def test_tensorrt_without_memory_says_how_much_is_free(calls):
+    calls(cudaMemGetInfo=(SUCCESS, 30_000_000, 8_000_000_000))
+    error = failure("no context", CudaError, ["Error Code 2: OutOfMemory (Requested size was 9)"])
+    assert str(error).startswith("no context: the GPU's memory is full, 30 MB of 8,000 MB are free")
+    assert "Requested size was 9" in str(error)
+
+
+def test_names_of_errors_that_lose_the_context():
+    assert ERROR.__members__.keys() >= _LOSING
+
+
+def test_error_that_loses_the_context(calls):
+    with pytest.raises(
+        ContextLostError, match=r"IllegalAddress.* lost, .* start the program again"
+    ):
+        check((FAULT,))
+    # Opening another engine in that process: not that there is no GPU.
+    calls(cudaGetDeviceCount=(SUCCESS, 1), cudaMemGetInfo=(FAULT, None, None))
+    with pytest.raises(ContextLostError, match="start the program again"):
+        require_gpu()
+
+
+class Held(Closing):
+    """Something of an engine on a GPU whose context is lost."""
+
+    def __init__(self, log):
+        self.log = log
+
+    def close(self):
+        self.log.append("closed")
+        check((FAULT,))
+
+
+@pytest.fixture
+def engine():
+    """One that has nothing but what is asked after an error."""
+    engine = Engine.__new__(Engine)
+    engine._lost, engine._lock = False, threading.Lock()
+    engine._slots, engine._closers = SlotPool([]), contextlib.ExitStack()
+    return engine
+
+
+def call(engine, error):
+    with engine._settled():
+        raise error
+
+
+def test_engine_after_an_error_that_loses_the_context(engine, calls):
+    calls(cudaGetLastError=(FAULT,), cudaDeviceSynchronize=(FAULT,))
+    with pytest.raises(ContextLostError, match=r"^TensorRT could not; the CUDA context"):
+        call(engine, CudaError("TensorRT could not"))
+    # Refused without asking the GPU; said once.
+    with pytest.raises(ContextLostError, match=r"^the CUDA context .* start the program again$"):
+        call(engine, AssertionError("it came in"))
+
+
+def test_engine_after_any_other_error(engine, calls):
+    calls(cudaGetLastError=(OUT_OF_MEMORY,), cudaDeviceSynchronize=(SUCCESS,))
+    for _ in range(2):
+        with pytest.raises(OutOfMemoryError, match=r"^no room$"):
+            call(engine, OutOfMemoryError("no room"))
+    with engine._settled():
+        pass
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_closing_without_a_context(engine, noticed):
+    engine._lost = noticed
+    log = []
+    for _ in range(3):
+        engine._closers.enter_context(Held(log))
+    engine.close()
+    engine.close()
+    assert log == ["closed"] * 3  # each was tried
+
+
+def test_closing_tells_of_other_errors(engine):
+    engine._closers.callback(check, (ERROR.cudaErrorInvalidValue,))
+    with pytest.raises(CudaError, match="cudaErrorInvalidValue"):
+        engine.close()

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from pathlib import Path
 
@@ -199,15 +200,16 @@ def test_staging_without_host_memory_frees_its_device_memory(monkeypatch):
     assert used_memory() <= before + 4 * MIB
 
 
-def test_no_room_on_the_gpu(small_engine):
-    code = """
-        import sys
-        from cuda.bindings import runtime as cudart
-        from runtime.backend import open_model
-        from runtime.cuda import check, memory_info
-        from runtime.errors import UserError
+_PRELUDE = """
+    import sys
+    from pathlib import Path
+    import numpy as np
+    from cuda.bindings import driver
+    from cuda.bindings import runtime as cudart
+    from runtime.cuda import CudaError, OutOfMemoryError, check, memory_info
+    from runtime.tensorrt_backend import TensorRTModel
 
-        open_model(sys.argv[1]).close()  # what CUDA itself needs is there from now on
+    def fill():
         held, size = [], memory_info()[0]
         while size >= 1 << 20:
             error, pointer = cudart.cudaMalloc(size)
@@ -216,54 +218,140 @@ def test_no_room_on_the_gpu(small_engine):
             else:
                 size //= 2
         cudart.cudaGetLastError()
-        try:
-            open_model(sys.argv[1])
-        except UserError as error:
-            print(error)
+        return held
+
+    def free(held):
         for pointer in held:
             check(cudart.cudaFree(pointer))
-        open_model(sys.argv[1]).close()
+
+    KERNEL = b".version 6.3\\n.target sm_75\\n.visible .entry fault() { trap; }\\0"
+
+    def lose_context(stream):
+        _, module = driver.cuModuleLoadData(KERNEL)
+        _, fault = driver.cuModuleGetFunction(module, b"fault")
+        driver.cuLaunchKernel(fault, 1, 1, 1, 1, 1, 1, 0, driver.CUstream(stream), 0, 0)
+
+    engine = Path(sys.argv[1])
+    inputs = np.ones((1, 3, 128, 192), np.float32), np.zeros((1, 128, 192), np.float32)
+
+    def answers(model):
+        return all(map(np.array_equal, model.infer(*inputs), wanted))
+"""
+
+
+def run_told(code, engine):
+    """Run code after ``_PRELUDE`` in a process of its own; the lines it prints."""
+    done = run_python(textwrap.dedent(_PRELUDE) + textwrap.dedent(code), engine, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()
+
+
+def test_no_room_on_the_gpu(small_engine):
+    code = """
+        from runtime.backend import open_model
+        from runtime.errors import UserError
+
+        open_model(engine).close()  # what CUDA itself needs is there from now on
+        held = fill()
+        try:
+            open_model(engine)
+        except UserError as error:
+            print(error)
+        free(held)
+        open_model(engine).close()
         print("loaded")
     """
-    done = run_python(code, small_engine, cwd=ROOT)
-    message, loaded = done.stdout.splitlines()
-    assert f"the GPU has no room for {small_engine}: it needs over" in message, done.stderr
+    message, loaded = run_told(code, small_engine)
+    assert f"the GPU has no room for {small_engine}: it needs over" in message
     assert "weights" in message
     assert loaded == "loaded"
-    assert done.returncode == 0, done.stderr
+
+
+def test_service_goes_on_while_another_engine_finds_no_room(small_engine):
+    code = """
+        with TensorRTModel(engine) as first:
+            wanted = first.infer(*inputs)
+            held = fill()
+            for _ in range(3):
+                try:
+                    TensorRTModel(engine)
+                except OutOfMemoryError as error:
+                    print(error)
+                print(answers(first))
+            free(held)
+            with TensorRTModel(engine) as second:
+                print(answers(second), answers(first))
+    """
+    *told, last = run_told(code, small_engine)
+    assert [line for line in told if "the GPU has no room" not in line] == ["True"] * 3
+    assert sum("needs over" in line and "were free" in line for line in told) == 3
+    assert last == "True True"
+
+
+def test_call_that_finds_no_room_leaves_the_engine_usable(small_engine):
+    code = """
+        large = np.zeros((8192, 8192, 3), np.uint8)
+        with TensorRTModel(engine) as model:
+            assert model.preprocesses_on_gpu  # or pictures are not copied as they are
+            wanted = model.infer(*inputs)
+            held = fill()
+            free(held[-4:])  # some megabytes: small pictures need memory again after the large one
+            del held[-4:]
+            for _ in range(3):
+                try:
+                    model.infer_images([large])
+                except OutOfMemoryError as error:
+                    print(error)
+                print(answers(model))
+            free(held)
+            print(len(model.infer_images([large]).boxes))
+    """
+    *told, last = run_told(code, small_engine)
+    assert told[1::2] == ["True"] * 3
+    for line in told[::2]:
+        assert "no room for 201.3 MB of memory on the GPU" in line
+        assert "are free" in line
+    assert last == "1"
 
 
 def test_lost_context_is_told_and_closing_still_works(small_engine):
     code = """
-        import sys
-        from pathlib import Path
-        import numpy as np
-        from cuda.bindings import driver
-        from runtime.cuda import CudaError
-        from runtime.tensorrt_backend import TensorRTModel
+        with TensorRTModel(engine) as other, TensorRTModel(engine) as model:
+            wanted = other.infer(*inputs)
+            assert answers(model)
+            lose_context(int(model.engine.stream))
 
-        KERNEL = b".version 6.3\\n.target sm_75\\n.visible .entry fault() { trap; }\\0"
-        inputs = np.zeros((1, 3, 128, 192), np.float32), np.zeros((1, 128, 192), np.float32)
-        with TensorRTModel(Path(sys.argv[1])) as model:
-            model.infer(*inputs)
-            _, module = driver.cuModuleLoadData(KERNEL)
-            _, fault = driver.cuModuleGetFunction(module, b"fault")
-            stream = driver.CUstream(int(model.engine.stream))
-            driver.cuLaunchKernel(fault, 1, 1, 1, 1, 1, 1, 0, stream, 0, 0)
-            for _ in range(2):
+            def told(work):
                 try:
-                    model.infer(*inputs)
+                    work()
                 except CudaError as error:
-                    print(error)
+                    print(type(error).__name__, error)
+
+            told(lambda: model.infer(*inputs))
+            told(lambda: model.infer(*inputs))
+            told(lambda: other.infer(*inputs))
+            told(lambda: TensorRTModel(engine))
         print("closed")
     """
-    done = run_python(code, small_engine, cwd=ROOT)
-    assert done.stdout.count("\n") == 3, done.stdout + done.stderr
-    first, second, closed = done.stdout.splitlines()
-    assert "the CUDA context of this process is lost" in first, done.stderr
-    assert "the CUDA context of this process is lost" in second
-    assert "start the program again" in second
+    *told, closed = run_told(code, small_engine)
+    assert len(told) == 4
+    for line in told:
+        assert line.startswith("ContextLostError ")
+        assert line.count("the CUDA context of this process is lost") == 1
+        assert "start the program again" in line
     assert closed == "closed"
+    with load(small_engine) as model:  # another process: it has a context of its own
+        model.infer(*noise())
+
+
+def test_lost_context_closes_an_engine_that_did_not_notice(small_engine):
+    code = """
+        with TensorRTModel(engine) as model:
+            model.infer(*inputs)
+            lose_context(0)
+        print("closed")
+    """
+    assert run_told(code, small_engine) == ["closed"]
 
 
 def test_batches_in_any_order(small_engine):

@@ -151,3 +151,17 @@ def test_slow_consumer_gets_the_newest_items():
     assert got[-1] == 99
     assert len(got) + len(dropped) == 100
     assert len(dropped) > 50
+
+
+def test_what_was_not_begun_is_dropped_when_the_consumer_stops():
+    begun = []
+
+    def work(item):
+        begun.append(item)
+        time.sleep(0.02)
+
+    results = in_order(work, range(1000), workers=1, ahead=200)
+    next(results)
+    time.sleep(0.1)  # many wait for the one thread
+    results.close()
+    assert len(begun) < 50

@@ -9,7 +9,8 @@ from collections import Counter
 
 import pytest
 
-from runtime.ray_worker import BlockDetector, Job
+from runtime.files import NotWritableError
+from runtime.ray_worker import BlockDetector, Job, raise_problem
 from tests.processes import run_python
 from tests.runtime.detect_folder import (
     ROOT,
@@ -197,6 +198,8 @@ def test_disk_that_is_full_for_an_actor_ends_the_run(tmp_path, model, photos):
     row = BlockDetector(job)({"block": json.dumps(block)})
     problem = json.loads(row["result"])["problem"]
     assert f"cannot write {model / '000.png'}" in problem["words"]
+    with pytest.raises(NotWritableError, match=r"cannot write .*000.png: .* \(on "):
+        raise_problem(problem)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])

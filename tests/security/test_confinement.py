@@ -153,14 +153,14 @@ def test_temporary_files_are_not_to_be_guessed(tmp_path):
         with atomic_output(tmp_path / "a.json") as temporary:
             names.add(temporary.name)
     assert len(names) == 20
-    assert all(len(name) == len(".0123456789abcdef.json") for name in names)
+    assert all(len(name) == len(".codetr-0123456789abcdef.json") for name in names)
 
 
 def test_a_temporary_file_that_is_there_already_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr("secrets.token_hex", lambda _: "known")
     precious = tmp_path / "precious"
     precious.write_text("precious")
-    (tmp_path / ".known.json").symlink_to(precious)
+    (tmp_path / ".codetr-known.json").symlink_to(precious)
     with pytest.raises(UserError, match="File exists"), atomic_output(tmp_path / "a.json") as file:
         file.write_text("overwritten")
     assert precious.read_text() == "precious"
