@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import UserError
+from runtime.gpu_picture import GpuPicture
 from runtime.json_text import parse_json
 
 _LARGEST_PIXEL = 10_000
@@ -163,7 +164,7 @@ class Model(Protocol):
             img_masks: (B, H, W), 0 picture, 1 padding; not used if ``spec.has_mask`` is false.
         """
 
-    def infer_images(self, images: Sequence[NDArray[np.uint8]]) -> RawOutputs:
+    def infer_images(self, images: Sequence[NDArray[np.uint8] | GpuPicture]) -> RawOutputs:
         """Preprocess pictures and run the model on them.
 
         Args:

@@ -127,17 +127,23 @@ def current_gpu() -> Gpu:
     Raises:
         CudaError: there is none.
     """
-    device = check(cudart.cudaGetDevice())
+    device = current_device()
     major, minor = (gpu_attribute(f"ComputeCapability{part}") for part in ("Major", "Minor"))
     name: bytes = check(cudart.cudaGetDeviceProperties(device)).name
     pci_bus_id: bytes = check(cudart.cudaDeviceGetPCIBusId(32, device))
     return Gpu(_c_string(name), f"{major}.{minor}", _c_string(pci_bus_id))
 
 
+def current_device() -> int:
+    """CUDA's index of the GPU that this thread uses."""
+    device: int = check(cudart.cudaGetDevice())
+    return device
+
+
 def gpu_attribute(name: str) -> int:
     """What CUDA calls ``cudaDevAttr`` and this name, of the GPU that this thread uses."""
     attribute = getattr(cudart.cudaDeviceAttr, f"cudaDevAttr{name}")
-    value: int = check(cudart.cudaDeviceGetAttribute(attribute, check(cudart.cudaGetDevice())))
+    value: int = check(cudart.cudaDeviceGetAttribute(attribute, current_device()))
     return value
 
 

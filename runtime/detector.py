@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, cast, overload
 
 import numpy as np
 
@@ -13,14 +13,15 @@ from runtime.backend import Model, RawOutputs, open_model
 from runtime.closing import Closing
 from runtime.detections import Detections
 from runtime.errors import UserError
+from runtime.gpu_picture import GpuPicture, SharedArray, is_on_gpu
 from runtime.images import Image, checked_image, read_image
 from runtime.parallel import batches, in_order
 from runtime.postprocess import NMS_MODES, Floats, Indices, NmsMode, nms, rescale_boxes
 from runtime.preprocess import place
 from runtime.sizes import best_size, model_files, require_same_model
 
-Picture = Image | str | Path
-"""uint8 RGB (h, w, 3), or the path of a picture file."""
+Picture = Image | SharedArray | str | Path
+"""uint8 RGB (h, w, 3), on the GPU too, or the path of a picture file."""
 
 
 class Detector(Closing):
@@ -79,7 +80,9 @@ class Detector(Closing):
 
         Args:
             images: uint8 RGB (h, w, 3) of any strides, BGR as ``image[..., ::-1]``, or the path of
-                a picture file; or a sequence of these, of any sizes.
+                a picture file; or a sequence of these, of any sizes. With an engine also tensors
+                on the GPU, contiguous; they are read where they are, once what writes them is
+                done.
 
         Returns:
             Detections in pixels of the picture; for a sequence, a list in the same order.
@@ -87,15 +90,15 @@ class Detector(Closing):
         Raises:
             UserError: a picture is neither, or its file cannot be read.
         """
-        if isinstance(images, np.ndarray | str | Path):
+        if isinstance(images, str | Path | np.ndarray) or is_on_gpu(images):
             return self._detect([_loaded(images)])[0]
         return [
             detections
-            for group in batches(images, self.batch)
+            for group in batches(cast("Sequence[Picture]", images), self.batch)
             for detections in self._detect([_loaded(image) for image in group])
         ]
 
-    def stream(self, images: Iterable[Picture]) -> Iterator[tuple[Image, Detections]]:
+    def stream(self, images: Iterable[Picture]) -> Iterator[tuple[Any, Detections]]:
         """Detect in pictures as they come, and work ahead: the GPU need not wait for Python.
 
         Args:
@@ -103,21 +106,23 @@ class Detector(Closing):
                 in another thread as they are needed.
 
         Yields:
-            Each picture with its detections, in the order of the pictures.
+            Each picture with its detections, in the order of the pictures: the array that came, or
+            what the file holds.
 
         Raises:
             UserError: a picture is neither, or its file cannot be read.
         """
 
-        def detect(pictures: list[Picture]) -> list[tuple[Image, Detections]]:
+        def detect(pictures: list[Picture]) -> list[tuple[Any, Detections]]:
             batch = [_loaded(picture) for picture in pictures]
-            return list(zip(batch, self._detect(batch), strict=True))
+            arrays = [image.array if isinstance(image, GpuPicture) else image for image in batch]
+            return list(zip(arrays, self._detect(batch), strict=True))
 
         groups = batches(images, self.batch)
         for found in in_order(detect, groups, workers=self.model.concurrency):
             yield from found
 
-    def _detect(self, images: Sequence[Image]) -> list[Detections]:
+    def _detect(self, images: Sequence[Image | GpuPicture]) -> list[Detections]:
         """Detections of at most ``batch`` pictures, each in the size that suits it."""
         specs = [model.spec for model in self.models]
         sizes = [checked_image(image).shape for image in images]
@@ -130,7 +135,7 @@ class Detector(Closing):
                 found |= zip(part, of_part, strict=True)
         return [found[row] for row in range(len(images))]
 
-    def _detect_batch(self, model: Model, images: Sequence[Image]) -> list[Detections]:
+    def _detect_batch(self, model: Model, images: Sequence[Image | GpuPicture]) -> list[Detections]:
         outputs = model.infer_images(images)
         boxes, scores, labels = outputs
         rows = min(boxes.shape[:1], scores.shape[:1], labels.shape[:1])  # () of a scalar
@@ -191,8 +196,10 @@ def nonsense(what: str) -> UserError:
     )
 
 
-def _loaded(picture: Picture) -> Image:
-    return read_image(picture) if isinstance(picture, str | Path) else picture
+def _loaded(picture: Picture) -> Image | GpuPicture:
+    if isinstance(picture, str | Path):
+        return read_image(picture)
+    return GpuPicture(picture) if is_on_gpu(picture) else cast("Image", picture)
 
 
 def _opened(path: Path) -> list[Model]:

@@ -27,18 +27,21 @@ from runtime.cuda import (
     context_is_lost,
     copy_on_device,
     memory_info,
-    memory_left,
     new_stream,
     require_gpu,
 )
+from runtime.engine_errors import describe_shortage, failure
 from runtime.errors import UserError
+from runtime.gpu_array import GpuArray
 from runtime.layers import inspect_layers, make_profiler
 from runtime.shapes import Run, ShapeRange, Shapes, listed
 from runtime.slots import Slot, SlotPool
-from runtime.tensorrt_log import make_logger, one_line
+from runtime.tensorrt_log import make_logger
 
 Fill = Callable[[list[int], Any], None]
 """Enqueues what turns staged arrays, at these addresses of the GPU, into the engine's inputs."""
+Take = Callable[[Slot, Run], None]
+"""Enqueues what brings the engine's outputs out of its own memory, and ends the slot's call."""
 
 _SLOTS = 2
 """Calls in flight: while the kernels of one run, the arrays of another are copied."""
@@ -129,7 +132,7 @@ class Engine(Closing):
         """Copy arrays to the GPU, make the inputs of them there, run once and wait.
 
         Args:
-            arrays: of any types and strides, at least one.
+            arrays: of any types and strides; none if ``fill`` takes all from elsewhere.
             shapes: of every input, all of the same batch.
             fill: makes them at ``addresses``.
 
@@ -143,19 +146,27 @@ class Engine(Closing):
             CudaError: the GPU failed otherwise.
             RuntimeError: the engine is closed.
         """
-        for name, shape in shapes.items():
-            self._check_input(name, shape, self.inputs[name].dtype)
-        if len({shape[0] for shape in shapes.values()}) > 1:
-            raise UserError(f"inputs differ in their batch: {listed(shapes)}")
-        with self._slots.lend() as slot, self._settled():
-            staged = slot.stage(arrays)
-            with self._lock:
-                run = self._enqueue_call(slot, shapes, partial(fill, staged))
-            slot.wait()
+        with self._done(arrays, shapes, fill, self._take_to_host) as (slot, run):
             return {
                 name: slot.result(name, run.shapes[name], info.dtype)
                 for name, info in self.outputs.items()
             }
+
+    def infer_on_gpu(
+        self, arrays: Sequence[NDArray[Any]], shapes: Shapes, fill: Fill
+    ) -> dict[str, GpuArray]:
+        """As ``infer_staged``; the outputs stay on the GPU, each in new memory."""
+        outputs: dict[str, GpuArray] = {}
+
+        def take(slot: Slot, run: Run) -> None:
+            for name, info in self.outputs.items():
+                outputs[name] = GpuArray(run.shapes[name], info.dtype)
+                to, source = outputs[name].address, self.addresses[name]
+                copy_on_device(to, source, run.nbytes[name], self.stream)
+            slot.finish({}, {}, self.stream)
+
+        with self._done(arrays, shapes, fill, take):
+            return outputs
 
     def reserve(self, nbytes: int) -> None:
         """Have room for staged arrays of so many bytes, before the first inference.
@@ -296,7 +307,25 @@ class Engine(Closing):
                 raise ContextLostError(f"{error}; {CONTEXT_LOST}") from error
             raise
 
-    def _enqueue_call(self, slot: Slot, shapes: Shapes, fill: Callable[[Any], None]) -> Run:
+    @contextlib.contextmanager
+    def _done(
+        self, arrays: Sequence[NDArray[Any]], shapes: Shapes, fill: Fill, take: Take
+    ) -> Iterator[tuple[Slot, Run]]:
+        """A whole call, waited for; its slot for the results, until the end of the block."""
+        for name, shape in shapes.items():
+            self._check_input(name, shape, self.inputs[name].dtype)
+        if len({shape[0] for shape in shapes.values()}) > 1:
+            raise UserError(f"inputs differ in their batch: {listed(shapes)}")
+        with self._slots.lend() as slot, self._settled():
+            staged = slot.stage(arrays)
+            with self._lock:
+                run = self._enqueue_call(slot, shapes, partial(fill, staged), take)
+            slot.wait()
+            yield slot, run
+
+    def _enqueue_call(
+        self, slot: Slot, shapes: Shapes, fill: Callable[[Any], None], take: Take
+    ) -> Run:
         """All that a call does on the engine's own stream; what it puts out has these shapes."""
         if shapes != self._run.inputs:
             self.synchronize()  # the graph of the old shapes may still be running
@@ -304,9 +333,12 @@ class Engine(Closing):
         slot.start(self.stream)
         fill(self.stream)
         self.compute()
-        outputs = {name: self.addresses[name] for name in self.outputs}
-        slot.finish(outputs, self._run.nbytes, self.stream)
+        take(slot, self._run)
         return self._run
+
+    def _take_to_host(self, slot: Slot, run: Run) -> None:
+        outputs = {name: self.addresses[name] for name in self.outputs}
+        slot.finish(outputs, run.nbytes, self.stream)
 
     def _copy_inputs(self, sizes: Mapping[str, int], staged: list[int], stream: Any) -> None:
         for (name, nbytes), source in zip(sizes.items(), staged, strict=True):
@@ -351,42 +383,3 @@ class Engine(Closing):
         except CudaError as error:
             print(f"warning: no CUDA graph, every run is enqueued anew: {error}", file=sys.stderr)
             self.cuda_graph = False
-
-
-def failure(problem: str, kind: type[Exception], errors: list[str]) -> Exception:
-    """The exception for what TensorRT could not do.
-
-    Args:
-        problem: what that was.
-        kind: of the exception, unless TensorRT ran out of memory.
-        errors: what TensorRT logged; empty afterwards.
-    """
-    messages = list(errors)
-    errors.clear()
-    # "Error Code 2: OutOfMemory", "Cuda Runtime (out of memory)"
-    if any("outofmemory" in message.replace(" ", "").lower() for message in messages):
-        kind = OutOfMemoryError
-        problem = f"{problem}: the GPU's memory is full, {memory_left()}"
-    reasons = "; ".join(map(one_line, messages))
-    return kind(f"{problem} ({reasons})" if reasons else problem)
-
-
-def describe_shortage(path: Path, needed: Mapping[str, int], free: int, total: int) -> str:
-    """One line about an engine that finds no room on the GPU.
-
-    Args:
-        path: the engine.
-        needed: bytes by what they are for, as far as that is known.
-        free: bytes that were free before.
-        total: bytes that the GPU has.
-    """
-    parts = ", ".join(f"{name} {_gb(nbytes)}" for name, nbytes in needed.items())
-    return (
-        f"the GPU has no room for {path}: it needs over {_gb(sum(needed.values()))} ({parts}), "
-        f"and {_gb(free)} of {_gb(total)} were free; end other programs on the GPU, or build it "
-        "for a smaller input or batch"
-    )
-
-
-def _gb(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.2f} GB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from runtime.errors import UserError
 from runtime.files import atomic_output
+from runtime.gpu_picture import GpuPicture
 from runtime.image_header import picture_size
 
 Image = NDArray[np.uint8]
+AnyPicture = TypeVar("AnyPicture", Image, GpuPicture, Image | GpuPicture)
 
 MAX_PIXELS = 2**28
 """Of a picture: 268 megapixels, 0.8 GB as RGB. The largest cameras have 200 (16384 x 12288)."""
@@ -95,12 +98,14 @@ def write_image(path: Path, image: Image) -> None:
         temporary.write_bytes(encoded.tobytes())
 
 
-def checked_image(image: Image) -> Image:
+def checked_image(image: AnyPicture) -> AnyPicture:
     """Return ``image`` if it is what the model's preprocessing takes.
 
     Raises:
         UserError: it is not a uint8 array (h, w, 3) with at least one pixel.
     """
+    if isinstance(image, GpuPicture):  # has looked at itself
+        return image
     if not isinstance(image, np.ndarray):
         got = type(image).__name__
     elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:

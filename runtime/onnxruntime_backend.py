@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs, TensorInfo
 from runtime.compatibility import numbers_of
 from runtime.errors import UserError, first_line
+from runtime.gpu_picture import GpuPicture
 from runtime.images import Image
 from runtime.preprocess import prepare_batch
 
@@ -59,7 +60,7 @@ class OnnxRuntimeModel:
         except Exception as error:  # ONNX Runtime's errors have no common base class
             raise UserError(f"cannot run {self._path}: {first_line(error)}") from error
 
-    def infer_images(self, images: Sequence[Image]) -> RawOutputs:
+    def infer_images(self, images: Sequence[Image | GpuPicture]) -> RawOutputs:
         """Run pictures; see ``runtime.backend.Model``."""
         batch = prepare_batch(images, self.spec)
         return self.infer(batch.batch_inputs, batch.img_masks)

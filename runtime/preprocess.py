@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from runtime.backend import ModelSpec
 from runtime.errors import UserError
+from runtime.gpu_picture import GpuPicture
 from runtime.images import Image, checked_image
 
 
@@ -44,7 +45,7 @@ class PreparedBatch:
     """Per picture: ``Placement.scale``."""
 
 
-def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
+def prepare_batch(images: Sequence[Image | GpuPicture], spec: ModelSpec) -> PreparedBatch:
     """Resize, normalise, then pad.
 
     The order of mmdet's ``Resize`` and ``DetDataPreprocessor``: padding comes after
@@ -56,7 +57,7 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
         spec: the model's sizes and normalisation.
 
     Raises:
-        UserError: a picture is not such an array, or there are none or too many.
+        UserError: a picture is not such an array or lies on the GPU, or there are none or too many.
     """
     rows = batch_of(images, spec)
     batch_inputs = np.zeros((rows, 3, spec.height, spec.width), np.float32)
@@ -65,6 +66,10 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
     std = np.array(spec.metadata.std, np.float32).reshape(3, 1, 1)
     scales = []
     for row, image in enumerate(images):
+        if isinstance(image, GpuPicture):
+            raise UserError(
+                "a picture lies on the GPU, and here the CPU prepares them; give a numpy array"
+            )
         placement = place(image, spec)
         new_h, new_w = placement.valid_h, placement.valid_w
         resized = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
@@ -78,7 +83,7 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
     return PreparedBatch(batch_inputs, img_masks, scales)
 
 
-def batch_of(images: Sequence[Image], spec: ModelSpec) -> int:
+def batch_of(images: Sequence[Image | GpuPicture], spec: ModelSpec) -> int:
     """How many rows the model's input has for these pictures.
 
     Raises:
@@ -91,7 +96,7 @@ def batch_of(images: Sequence[Image], spec: ModelSpec) -> int:
     return rows
 
 
-def place(image: Image, spec: ModelSpec) -> Placement:
+def place(image: Image | GpuPicture, spec: ModelSpec) -> Placement:
     """Where a picture comes to lie.
 
     It keeps its aspect ratio, unless the model has no mask: then it is stretched to H x W, because

@@ -12,7 +12,8 @@ from cuda.bindings import driver
 from cuda.bindings import runtime as cudart
 
 from runtime.backend import ModelSpec
-from runtime.cuda import CudaError, check, current_gpu
+from runtime.cuda import CudaError, check, current_device, current_gpu
+from runtime.gpu_picture import GpuPicture
 from runtime.images import Image
 from runtime.nvrtc import compile_cubin
 from runtime.preprocess import Placement, batch_of, place
@@ -44,22 +45,24 @@ class PictureArguments(ctypes.Structure):
 
 
 class StoredPicture(NamedTuple):
-    """A picture as it is copied to the GPU."""
+    """A picture as it is copied to the GPU, or lies there."""
 
-    pixels: Image
+    pixels: Image | GpuPicture
     """(h, w, 3)."""
     reversed: bool
     """The channels are stored as BGR."""
     placement: Placement
 
     @classmethod
-    def of(cls, image: Image, spec: ModelSpec) -> StoredPicture:
+    def of(cls, image: Image | GpuPicture, spec: ModelSpec) -> StoredPicture:
         """From RGB; a view such as ``bgr[..., ::-1]`` is copied as it is stored, which is faster.
 
         Raises:
             UserError: it is not uint8 (h, w, 3).
         """
         placement = place(image, spec)
+        if isinstance(image, GpuPicture):
+            return cls(image, image.reversed, placement)
         is_reversed = image.strides[2] < 0
         return cls(image[..., ::-1] if is_reversed else image, is_reversed, placement)
 
@@ -104,9 +107,9 @@ class GpuPreprocessor:
         """
         self._spec = spec
         self._inputs = inputs
-        self._kernel = load_kernel(check(cudart.cudaGetDevice()))
+        self._kernel = load_kernel(current_device())
 
-    def shapes(self, images: Sequence[Image]) -> dict[str, tuple[int, ...]]:
+    def shapes(self, images: Sequence[Image | GpuPicture]) -> dict[str, tuple[int, ...]]:
         """Shapes of the model's inputs for these pictures.
 
         Raises:
@@ -124,13 +127,18 @@ class GpuPreprocessor:
 
         Args:
             pictures: at most ``spec.batch``; rows that they leave of a fixed batch become 0.
-            pixels: where each lies on the GPU, (h, w, 3).
+            pixels: where those lie on the GPU that were copied to it, (h, w, 3).
             stream: to which they were copied.
 
         Raises:
             CudaError: the GPU failed.
         """
-        for row, (picture, address) in enumerate(zip(pictures, pixels, strict=True)):
+        copied = iter(pixels)
+        for row, picture in enumerate(pictures):
+            if isinstance(picture.pixels, GpuPicture):
+                address = picture.pixels.address_in(int(stream))
+            else:
+                address = next(copied)
             self._launch(picture.arguments(self._spec, address, row, self._inputs), stream)
         self._clear(len(pictures), stream)
 

@@ -91,6 +91,8 @@ class Slot(Closing):
         Raises:
             CudaError: out of memory, for one.
         """
+        if not arrays:  # nothing to wait for
+            return []
         ends = np.cumsum([-(-array.nbytes // _ALIGNMENT) * _ALIGNMENT for array in arrays])
         self.reserve(int(ends[-1]))
         assert self._staging is not None

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from runtime.backend import ModelMetadata, ModelSpec, RawOutputs
 from runtime.closing import Closing
 from runtime.compatibility import Library, Recipe
-from runtime.cuda import current_gpu, require_gpu
-from runtime.engine import Engine
+from runtime.cuda import current_device, current_gpu, require_gpu
+from runtime.engine import Engine, Fill
 from runtime.errors import UserError
+from runtime.gpu_array import GpuOutputs
+from runtime.gpu_picture import GpuPicture
 from runtime.images import Image
 from runtime.manifest import read_manifest
 from runtime.nvrtc import NvrtcError
 from runtime.preprocess import prepare_batch
 from runtime.preprocess_gpu import GpuPreprocessor, Inputs, StoredPicture
+from runtime.shapes import Shapes
 
 
 class TensorRTModel(Closing):
@@ -67,16 +70,42 @@ class TensorRTModel(Closing):
         outputs = self.engine.infer(feeds)
         return RawOutputs(*(outputs[name] for name in RawOutputs._fields))
 
-    def infer_images(self, images: Sequence[Image]) -> RawOutputs:
-        """Run pictures; only their own bytes are copied to the GPU."""
+    def infer_images(self, images: Sequence[Image | GpuPicture]) -> RawOutputs:
+        """Run pictures; only their own bytes are copied to the GPU, if they are not there yet."""
         if self._preprocessor is None:
             batch = prepare_batch(images, self.spec)
             return self.infer(batch.batch_inputs, batch.img_masks)
-        shapes = self._preprocessor.shapes(images)
-        pictures = [StoredPicture.of(image, self.spec) for image in images]
-        fill = partial(self._preprocessor.enqueue, pictures)
-        outputs = self.engine.infer_staged([picture.pixels for picture in pictures], shapes, fill)
+        outputs = self.engine.infer_staged(*self._call(images, self._preprocessor))
         return RawOutputs(*(outputs[name] for name in RawOutputs._fields))
+
+    def infer_images_on_gpu(self, images: Sequence[Image | GpuPicture]) -> GpuOutputs:
+        """Run pictures and leave the outputs on the GPU, for what goes on there.
+
+        Raises:
+            UserError: as ``infer_images``; or the GPU does not prepare pictures, without NVRTC.
+        """
+        if self._preprocessor is None:
+            raise UserError(
+                "the GPU cannot prepare pictures without NVRTC; pip install nvidia-cuda-nvrtc"
+            )
+        outputs = self.engine.infer_on_gpu(*self._call(images, self._preprocessor))
+        return GpuOutputs(*(outputs[name] for name in GpuOutputs._fields))
+
+    def _call(
+        self, images: Sequence[Image | GpuPicture], preprocessor: GpuPreprocessor
+    ) -> tuple[list[Image], Shapes, Fill]:
+        """What the engine is to copy, the shapes of its inputs, and what makes them of it."""
+        shapes = preprocessor.shapes(images)
+        device = current_device()
+        for image in images:
+            if isinstance(image, GpuPicture) and image.device != device:
+                raise UserError(
+                    f"a picture lies on GPU {image.device}, and the engine runs on {device}; copy "
+                    "it there first"
+                )
+        pictures = [StoredPicture.of(image, self.spec) for image in images]
+        copied = [p.pixels for p in pictures if not isinstance(p.pixels, GpuPicture)]
+        return copied, shapes, partial(preprocessor.enqueue, pictures)
 
     @property
     def preprocesses_on_gpu(self) -> bool:

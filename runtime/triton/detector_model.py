@@ -15,6 +15,7 @@ from runtime.backend import ModelSpec, RawOutputs
 from runtime.detections import Detections
 from runtime.detector import Detector
 from runtime.errors import UserError
+from runtime.gpu_picture import GpuPicture
 from runtime.images import Image, checked_image, decode_image
 from runtime.preprocess import prepare_batch
 from runtime.triton import NETWORK
@@ -55,7 +56,7 @@ class NetworkModel:
         outputs = {tensor.name(): tensor.as_numpy() for tensor in response.output_tensors()}
         return RawOutputs(*(outputs[name] for name in RawOutputs._fields))
 
-    def infer_images(self, images: Sequence[Image]) -> RawOutputs:
+    def infer_images(self, images: Sequence[Image | GpuPicture]) -> RawOutputs:
         """Prepare pictures here, and run them as one batch."""
         batch = prepare_batch(images, self.spec)
         return self.infer(batch.batch_inputs, batch.img_masks)

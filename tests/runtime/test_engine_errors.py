@@ -23,7 +23,8 @@ from runtime.cuda import (
     no_gpu_reason,
     require_gpu,
 )
-from runtime.engine import Engine, describe_shortage, failure
+from runtime.engine import Engine
+from runtime.engine_errors import describe_shortage, failure
 from runtime.errors import UserError
 from runtime.slots import SlotPool
 from tests.processes import run_python
