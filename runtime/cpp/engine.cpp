@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "manifest.h"
 
 #include <algorithm>
 #include <array>
@@ -78,20 +79,22 @@ std::string shape_text(Dims const& shape) {
 
 Engine::Engine(std::filesystem::path const& path, Manifest const& manifest) {
     require_version(path, manifest);
+    auto const plan = read_file(path);
+    require_engine_of(manifest, path, plan); // it holds code: no other one is run
     require_gpu();
-    deserialize(path, manifest);
+    deserialize(path, manifest, plan);
     read_spec(path);
     allocate();
 }
 
-void Engine::deserialize(std::filesystem::path const& path, Manifest const& manifest) {
+void Engine::deserialize(std::filesystem::path const& path, Manifest const& manifest,
+                         std::span<char const> plan) {
     runtime_.reset(nvinfer1::createInferRuntime(logger_));
     if (runtime_ == nullptr) {
         throw std::runtime_error(failure("TensorRT does not start"));
     }
     // A version-compatible engine brings code of its own along.
     runtime_->setEngineHostCodeAllowed(manifest.version_compatible);
-    auto const plan = read_file(path);
     engine_.reset(runtime_->deserializeCudaEngine(plan.data(), plan.size()));
     if (engine_ == nullptr) {
         throw UserError(

@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -49,7 +50,8 @@ class Engine {
         DeviceMemory device;
     };
 
-    void deserialize(std::filesystem::path const& path, Manifest const& manifest);
+    void deserialize(std::filesystem::path const& path, Manifest const& manifest,
+                     std::span<char const> plan);
     void read_spec(std::filesystem::path const& path);
     void allocate();
     void compute();

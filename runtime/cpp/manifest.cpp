@@ -2,6 +2,7 @@
 
 #include "error.h"
 #include "files.h"
+#include "sha256.h"
 
 #include <opencv2/core.hpp>
 
@@ -51,6 +52,7 @@ Manifest parse(cv::FileNode const& root) {
     }
     manifest.mean = rgb(entry(preprocess, "mean"));
     manifest.std = rgb(entry(preprocess, "std"));
+    manifest.engine_sha256 = static_cast<std::string>(entry(entry(root, "engine"), "sha256"));
     manifest.tensorrt_version = static_cast<std::string>(entry(recipe, "backend_version"));
     // Of OpenCV's integers: JSON's false is 0. Absent in older manifests.
     manifest.version_compatible =
@@ -79,6 +81,17 @@ Manifest read_manifest(std::filesystem::path const& engine) {
         throw UserError(path + " " + error.what() + "; build the engine again");
     } catch (cv::Exception const&) { // its words are of C++
         throw UserError(path + " is not a manifest of ours; build the engine again");
+    }
+}
+
+void require_engine_of(Manifest const& manifest, std::filesystem::path const& engine,
+                       std::span<char const> plan) {
+    constexpr std::size_t kShown = 12;
+    auto const found = sha256(plan);
+    if (found != manifest.engine_sha256) {
+        throw UserError(engine.string() + " is not the engine that its manifest describes: its "
+                        "SHA-256 is " + found.substr(0, kShown) + "…, not " +
+                        manifest.engine_sha256.substr(0, kShown) + "…; build it again");
     }
 }
 

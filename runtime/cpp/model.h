@@ -28,6 +28,7 @@ struct Manifest {
     std::array<float, 3> std;
     std::string tensorrt_version; // that built the engine
     bool version_compatible;      // whether later releases of the same major version run it too
+    std::string engine_sha256;
 };
 
 // Resized size / original size.

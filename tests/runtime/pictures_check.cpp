@@ -5,10 +5,12 @@
 #include "coco_json.h"
 #include "draw.h"
 #include "error.h"
+#include "files.h"
 #include "manifest.h"
 #include "pictures.h"
 #include "postprocess.h"
 #include "preprocess.h"
+#include "sha256.h"
 
 #include <cstdio>
 #include <cstring>
@@ -114,6 +116,11 @@ void manifest(std::filesystem::path const& engine) {
     std::printf("%s\n", found.tensorrt_version.c_str());
 }
 
+// -> its SHA-256
+void hashed(std::filesystem::path const& path) {
+    std::fputs(sha256(read_file(path)).c_str(), stdout);
+}
+
 // -> h, w, picture
 void decoded(std::filesystem::path const& path) {
     auto const picture = read_picture(path);
@@ -142,6 +149,8 @@ void run(std::vector<std::string> const& arguments) {
         drawn(arguments.at(2));
     } else if (command == "manifest") {
         manifest(arguments.at(2));
+    } else if (command == "sha256") {
+        hashed(arguments.at(2));
     } else if (command == "decoded") {
         decoded(arguments.at(2));
     } else if (command == "targets") {

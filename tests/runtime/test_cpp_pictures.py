@@ -1,5 +1,6 @@
 """The parts of the C++ program that need no GPU, against the Python runtime's."""
 
+import hashlib
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -30,7 +31,7 @@ METADATA = {
 RECIPE = {"backend": "tensorrt", "backend_version": "10.6.0.post1", "gpu": None}
 MANIFEST = {
     "manifest_version": 1,
-    "engine": {"file": "m.engine", "sha256": "0" * 64, "bytes": 12345678901},
+    "engine": {"file": "m.engine", "sha256": hashlib.sha256().hexdigest(), "bytes": 12345678901},
     "recipe": RECIPE | {"options": {"version_compatible": True, "batch": None}},
     "model": METADATA,
     "io": [{"shape": [1, 3, 8, 8], "profile": None}, {}],
@@ -114,6 +115,13 @@ def wanted_detections(boxes, scores, labels, scale):
     boxes = rescale_boxes(boxes, scale)
     kept, scores = nms(boxes, scores, labels, mode="soft")
     return Detections(boxes[kept], scores, labels[kept], CLASSES)
+
+
+@pytest.mark.parametrize("size", [0, 1, 55, 56, 63, 64, 65, 119, 120, 1000, 2**20 + 3])
+def test_sha256(check, tmp_path, size):
+    file = tmp_path / "file"
+    file.write_bytes(np.random.default_rng(size).bytes(size))
+    assert check("sha256", file).decode() == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_manifest(check, engine):

@@ -1,5 +1,6 @@
 """codetr_inference where there is no GPU: its options, its mistakes, and CMake's messages."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -104,6 +105,19 @@ def test_versions_then_the_gpu(error, tmp_path, photo):
     later = f"{major}.{int(minor) + 1}.{patch}"
     write_engine(tmp_path, recipe=earlier | compatible | {"backend_version": later})
     assert "was built by" in error(*arguments)
+
+
+def test_an_engine_that_its_manifest_does_not_describe(error, tmp_path, photo):
+    engine = write_engine(tmp_path)
+    arguments = ("--model", engine, "--input", photo, "--output", tmp_path / "out")
+    version = re.search(r"and ([\d.]+) is installed", error(*arguments))[1]
+    write_engine(tmp_path, recipe=RECIPE | {"backend_version": version, "options": {}})
+    engine.write_bytes(b"another")
+    found, wanted = hashlib.sha256(b"another").hexdigest(), hashlib.sha256().hexdigest()
+    assert error(*arguments) == (
+        f"{engine} is not the engine that its manifest describes: its SHA-256 is {found[:12]}…, "
+        f"not {wanted[:12]}…; build it again"
+    )
 
 
 @pytest.fixture
