@@ -258,15 +258,17 @@ void check_output(IPluginV3OneBuild& plugin) {
 
 // The kernel's launcher refuses these sizes, so nothing reaches a GPU, be there one or not.
 void check_launch(IPluginV3& plugin) {
-    for (Dims const value : {Dims{3, {2, 85, 252}}, Dims{3, {2, (1 << 24) + 1, 256}}}) {
+    for (Dims const& value : {Dims{3, {2, 85, 252}}, Dims{3, {2, (1 << 24) + 1, 256}}}) {
         PluginTensorDesc all[kTensors]{};
         for (int i = 0; i < kTensors; ++i) {
             all[i].dims = with(0, value)[i];
         }
         void* pointers[kTensors]{};
-        CHECK(refuses("the kernel could not be launched: invalid argument (cudaErrorInvalidValue)", [&] {
+        auto const launch = [&] {
             return runtime(plugin).enqueue(all, all + 5, pointers, pointers, nullptr, nullptr) == 0;
-        }));
+        };
+        CHECK(refuses("the kernel could not be launched: invalid argument (cudaErrorInvalidValue)",
+                      launch));
     }
 }
 
