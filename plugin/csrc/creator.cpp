@@ -77,7 +77,7 @@ bool read_field(trt::PluginFieldCollection const& fields, Attribute const& attri
         report(label, "attribute %s has %d values; wanted one", name, length);
         return false;
     }
-    value = *static_cast<int32_t const*>(field->data);
+    std::memcpy(&value, field->data, sizeof(value)); // in a plan it may lie anywhere
     if (value < attribute.lowest) {
         report(label, "attribute %s is %d; wanted %s", name, value,
                attribute.lowest == 1 ? "a positive number" : "0 or more");
@@ -97,7 +97,8 @@ Creator::Creator(Operator const& op) noexcept
 trt::IPluginV3* Creator::createPlugin(char const* layer, trt::PluginFieldCollection const* fields,
                                       trt::TensorRTPhase) noexcept {
     trt::PluginFieldCollection const none{};
-    trt::PluginFieldCollection const& given = fields != nullptr ? *fields : none;
+    bool const any = fields != nullptr && fields->fields != nullptr;
+    trt::PluginFieldCollection const& given = any ? *fields : none;
     Label const label{operator_.name, layer};
     Values values{};
     bool fit = all_known(given, operator_, label);

@@ -14,13 +14,13 @@ namespace {
 
 constexpr int kLevels = 5;             // of the vectorised kernel
 constexpr int32_t kMaxGridYZ = 65535; // CUDA's limit
+constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
 
 bool fits_together(MsDeformAttn const& p) {
-    constexpr int64_t kMax = std::numeric_limits<int32_t>::max();
     bool const positive = p.batch >= 0 && p.queries >= 0 && p.tokens > 0 && p.channels > 0
                           && p.heads > 0 && p.levels > 0 && p.points > 0;
     return positive && p.channels % p.heads == 0
-           && int64_t{3} * p.levels * p.points <= kMax / p.heads
+           && p.points <= kMax / 3 / p.heads / p.levels && p.tokens <= kMaxTokens
            && (p.reference_size == 2 || p.reference_size == 4)
            && (p.reference_batch == 1 || p.reference_batch == p.batch)
            && (p.valid_batch == 1 || p.valid_batch == p.batch);
@@ -50,11 +50,11 @@ template <typename T> cudaError_t sample(MsDeformAttn const& p, cudaStream_t str
         return many ? sample_runs<T, 512, 256>(p, stream) : sample_runs<T, 64, 8>(p, stream);
     }
     constexpr unsigned kThreads = 256;
-    int64_t const outputs = int64_t{p.batch} * p.queries * p.channels;
-    int64_t const blocks = (outputs + kThreads - 1) / kThreads;
-    if (blocks > std::numeric_limits<int32_t>::max()) {
-        return cudaErrorInvalidValue;
+    int64_t const rows = int64_t{p.batch} * p.queries;
+    if (rows > kMax * kThreads / p.channels) {
+        return cudaErrorInvalidValue; // more blocks than a grid has
     }
+    int64_t const blocks = (rows * p.channels + kThreads - 1) / kThreads;
     dim3 const grid(static_cast<unsigned>(blocks));
     return launch(sample_any<T>, {grid, kThreads, 0}, stream, p);
 }

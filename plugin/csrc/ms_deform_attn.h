@@ -14,6 +14,8 @@
 
 namespace codetr {
 
+constexpr int32_t kMaxTokens = 1 << 24; // float32, which positions are, has all whole numbers to it
+
 // All pointers are device memory, all tensors dense and row-major.
 struct MsDeformAttn {
     void const* value;          // (B, S, C): levels one after the other, row-major
@@ -24,7 +26,7 @@ struct MsDeformAttn {
     void* output;               // (B, Q, C)
     DataType type;              // of value, sampling and output
     int32_t batch;              // B
-    int32_t tokens;             // S
+    int32_t tokens;             // S, at most kMaxTokens
     int32_t queries;            // Q
     int32_t channels;           // C
     int32_t heads;              // M, divides C

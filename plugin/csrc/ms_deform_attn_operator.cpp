@@ -42,10 +42,11 @@ class MsDeformAttnOperator final : public Operator {
         auto const [heads, points] = values;
         int64_t const batch = value[0], channels = value[2], queries = sampling[1];
         int64_t const levels = level_sizes[0];
-        int64_t const level_values = int64_t{3} * heads * points;
+        int64_t const level_values = times(times(3, heads), points);
         std::array<bool, kTensors> const fits = {
             channels == -1 || channels % heads == 0,
-            agree(sampling[0], batch) && (levels == -1 || agree(sampling[2], levels * level_values)),
+            agree(sampling[0], batch)
+                && (levels == -1 || agree(sampling[2], times(levels, level_values))),
             agree_or_one(reference[0], batch) && agree(reference[1], queries)
                 && (agree(reference[2], 2) || agree(reference[2], 4)),
             agree(level_sizes[1], 2),

@@ -6,6 +6,7 @@
 
 #include <NvInferRuntime.h>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -74,6 +75,9 @@ Operator const& window_attn_operator() noexcept;
 
 // For operators: -1 agrees with everything.
 inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }
+
+// The product of what is below 2^31, or 2^31 where it is more than any size.
+inline int64_t times(int64_t a, int64_t b) { return std::min(a * b, int64_t{1} << 31); }
 
 bool is_half(nvinfer1::DataType type) noexcept;
 

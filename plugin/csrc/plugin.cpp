@@ -44,7 +44,7 @@ trt::IPluginV3* Plugin::clone() noexcept {
 int32_t Plugin::configurePlugin(trt::DynamicPluginTensorDesc const* in, int32_t inputs,
                                 trt::DynamicPluginTensorDesc const* out,
                                 int32_t outputs) noexcept {
-    if (!counts_fit(operator_, inputs, outputs, label())) {
+    if (!counts_fit(operator_, count(in, inputs), count(out, outputs), label())) {
         return kRefused;
     }
     Shapes shapes{};
@@ -58,7 +58,7 @@ int32_t Plugin::configurePlugin(trt::DynamicPluginTensorDesc const* in, int32_t 
 int32_t Plugin::getOutputDataTypes(trt::DataType* output_types, int32_t outputs,
                                    trt::DataType const* input_types,
                                    int32_t inputs) const noexcept {
-    if (!counts_fit(operator_, inputs, outputs, label())) {
+    if (!counts_fit(operator_, count(input_types, inputs), count(output_types, outputs), label())) {
         return kRefused;
     }
     // Wrong ones are only reported: TensorRT refuses them after supportsFormatCombination did, but
@@ -71,7 +71,7 @@ int32_t Plugin::getOutputDataTypes(trt::DataType* output_types, int32_t outputs,
 int32_t Plugin::getOutputShapes(trt::DimsExprs const* in, int32_t inputs, trt::DimsExprs const*,
                                 int32_t, trt::DimsExprs* out, int32_t outputs,
                                 trt::IExprBuilder& builder) noexcept {
-    if (!counts_fit(operator_, inputs, outputs, label())) {
+    if (!counts_fit(operator_, count(in, inputs), count(out, outputs), label())) {
         return kRefused;
     }
     for (int32_t i = 0; i < inputs; ++i) {
@@ -85,14 +85,14 @@ int32_t Plugin::getOutputShapes(trt::DimsExprs const* in, int32_t inputs, trt::D
 
 bool Plugin::supportsFormatCombination(int32_t position, trt::DynamicPluginTensorDesc const* all,
                                        int32_t inputs, int32_t outputs) noexcept {
-    return inputs == operator_.inputs && outputs == 1 && position >= 0 && position <= inputs
-           && all[position].desc.format == trt::TensorFormat::kLINEAR
+    return count(all, inputs) == operator_.inputs && outputs == 1 && position >= 0
+           && position <= inputs && all[position].desc.format == trt::TensorFormat::kLINEAR
            && operator_.type_fits(position, all[position].desc.type, all[0].desc.type);
 }
 
 int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
                               trt::PluginTensorDesc const* out, int32_t outputs) noexcept {
-    if (!counts_fit(operator_, inputs, outputs, label())) {
+    if (!counts_fit(operator_, count(in, inputs), count(out, outputs), label())) {
         return kRefused;
     }
     Shapes shapes{};
@@ -106,6 +106,10 @@ int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
 int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc const*,
                         void const* const* inputs, void* const* outputs, void*,
                         cudaStream_t stream) noexcept {
+    int32_t const given = count(in, count(inputs, operator_.inputs));
+    if (!counts_fit(operator_, given, count(outputs, 1), label())) {
+        return kRefused;
+    }
     cudaError_t const error =
         operator_.launch(in, inputs, outputs[0], fields_.values, stream);
     if (error != cudaSuccess) {

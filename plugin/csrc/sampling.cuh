@@ -33,18 +33,20 @@ __device__ inline uint32_t below_step(Level const& level) {
 
 // Level `index` for image `batch`. A level that does not fit into the tokens is empty.
 __device__ inline Level read_level(MsDeformAttn const& problem, int batch, int index) {
-    int64_t start = 0;
+    uint64_t const tokens = problem.tokens;
+    uint64_t start = 0; // wraps, where an int64_t must not
     for (int i = 0; i < index; ++i) {
         start += static_cast<int64_t>(problem.level_sizes[2 * i]) * problem.level_sizes[2 * i + 1];
     }
     int64_t const height = problem.level_sizes[2 * index];
     int64_t const width = problem.level_sizes[2 * index + 1];
-    bool const fits = height > 0 && width > 0 && start >= 0
-                      && start + height * width <= problem.tokens;
+    bool const fits = height > 0 && width > 0 && start <= tokens
+                      && static_cast<uint64_t>(height * width) <= tokens - start;
     if (!fits) {
         return {0, 0, 0.0F, 0.0F};
     }
-    int const row = problem.valid_batch > 1 ? batch * problem.levels + index : index;
+    size_t const image = problem.valid_batch > 1 ? batch : 0;
+    size_t const row = image * problem.levels + index;
     int64_t const valid_height = problem.valid_sizes[2 * row];
     int64_t const valid_width = problem.valid_sizes[2 * row + 1];
     return {static_cast<uint32_t>(start), static_cast<uint32_t>(width),

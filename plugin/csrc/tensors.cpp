@@ -40,8 +40,8 @@ char const* name_of(trt::DataType type) {
 bool sizes_fit_int32(Operator const& op, int32_t tensor, trt::Dims const& shape,
                      Label const& label) {
     for (int32_t i = 0; i < shape.nbDims; ++i) {
-        if (shape.d[i] > std::numeric_limits<int32_t>::max()) {
-            report(label, "%s is %s; wanted sizes below 2^31", op.tensors[tensor].name,
+        if (shape.d[i] < -1 || shape.d[i] > std::numeric_limits<int32_t>::max()) {
+            report(label, "%s is %s; wanted sizes from 0 to 2^31 - 1", op.tensors[tensor].name,
                    text_of(shape).data());
             return false;
         }

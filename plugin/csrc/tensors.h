@@ -6,6 +6,9 @@
 
 namespace codetr {
 
+// Of an array: one that is not there holds nothing.
+inline int32_t count(void const* array, int32_t length) { return array != nullptr ? length : 0; }
+
 // These report what does not fit.
 
 bool counts_fit(Operator const& op, int32_t inputs, int32_t outputs, Label const& label) noexcept;

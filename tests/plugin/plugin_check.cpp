@@ -192,7 +192,7 @@ void check_shapes(IPluginV3& plugin) {
          with(0, {3, {1, 85, 256}})},
         {"value is (2, 85, 252); wanted (B, S, C) with C a multiple of M, where B=2 C=252 Q=7 M=8",
          with(0, {3, {2, 85, 252}})},
-        {"value is (2, 2147483648, 256); wanted sizes below 2^31",
+        {"value is (2, 2147483648, 256); wanted sizes from 0 to 2^31 - 1",
          with(0, {3, {2, int64_t{1} << 31, 256}})},
         {"sampling is (1, 7, 288)", with(1, {3, {1, 7, 288}})},
         {"reference is (2, 7, 4)", with(1, {3, {2, 8, 288}})},
@@ -258,16 +258,18 @@ void check_output(IPluginV3OneBuild& plugin) {
 
 // The kernel's launcher refuses these sizes, so nothing reaches a GPU, be there one or not.
 void check_launch(IPluginV3& plugin) {
-    PluginTensorDesc all[kTensors]{};
-    for (int i = 0; i < kTensors; ++i) {
-        all[i].dims = with(0, {3, {2, 85, 252}})[i];
+    for (Dims const& value : {Dims{3, {2, 85, 252}}, Dims{3, {2, (1 << 24) + 1, 256}}}) {
+        PluginTensorDesc all[kTensors]{};
+        for (int i = 0; i < kTensors; ++i) {
+            all[i].dims = with(0, value)[i];
+        }
+        void* pointers[kTensors]{};
+        auto const launch = [&] {
+            return runtime(plugin).enqueue(all, all + 5, pointers, pointers, nullptr, nullptr) == 0;
+        };
+        CHECK(refuses("the kernel could not be launched: invalid argument (cudaErrorInvalidValue)",
+                      launch));
     }
-    void* pointers[kTensors]{};
-    auto const launch = [&] {
-        return runtime(plugin).enqueue(all, all + 5, pointers, pointers, nullptr, nullptr) == 0;
-    };
-    CHECK(refuses("the kernel could not be launched: invalid argument (cudaErrorInvalidValue)",
-                  launch));
 }
 
 } // namespace

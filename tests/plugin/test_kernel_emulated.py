@@ -93,3 +93,12 @@ def test_offsets_that_are_no_numbers_weigh_nothing(build_folder, kernel):
     assert output.isfinite().all()
     kept = [0, 1, 4]
     assert (output - expected)[:, kept].abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kernel", ["vectorised", "any"])
+def test_levels_of_which_the_sum_is_no_int64_are_empty(build_folder, kernel):
+    """The third starts at 2^63 - 2^33 + 2, its end would be a negative number."""
+    problem = small(queries=7)
+    problem.level_sizes[:3] = 2**31 - 1
+    output = run(build_folder, problem, vectorised=kernel == "vectorised")
+    assert (output == 0).all()

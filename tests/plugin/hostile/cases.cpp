@@ -1,0 +1,99 @@
+// What the two operators take, in numbers that cannot overflow.
+#include "hostile.h"
+
+namespace hostile {
+
+namespace {
+
+using Wide = __int128;
+
+bool agree(Wide a, Wide b) { return a == b || a == -1 || b == -1; }
+
+bool all_are_sizes(Shapes const& shapes) {
+    for (Dims const& dims : shapes) {
+        for (int i = 0; i < dims.nbDims; ++i) {
+            if (dims.d[i] < -1 || dims.d[i] > kMax32) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+bool sampling_fits(Shapes const& s, Values const& values) {
+    Wide const heads = values[0], points = values[1];
+    Wide const batch = s[0].d[0], channels = s[0].d[2], queries = s[1].d[1], levels = s[3].d[0];
+    return all_are_sizes(s) && (channels == -1 || channels % heads == 0)
+           && agree(s[1].d[0], batch)
+           && (levels == -1 || agree(s[1].d[2], heads * levels * points * 3))
+           && (s[2].d[0] == 1 || agree(s[2].d[0], batch)) && agree(s[2].d[1], queries)
+           && (s[2].d[2] == -1 || s[2].d[2] == 2 || s[2].d[2] == 4) && agree(s[3].d[1], 2)
+           && (s[4].d[0] == 1 || agree(s[4].d[0], batch)) && agree(s[4].d[1], levels)
+           && agree(s[4].d[2], 2) && agree(s[5].d[0], batch) && agree(s[5].d[1], queries)
+           && agree(s[5].d[2], channels);
+}
+
+bool sampling_type_fits(int tensor, DataType own, DataType first) {
+    switch (tensor) {
+    case 0: return own == DataType::kFLOAT || own == DataType::kHALF || own == DataType::kBF16;
+    case 2: return own == DataType::kFLOAT;
+    case 3:
+    case 4: return own == DataType::kINT32;
+    default: return own == first;
+    }
+}
+
+bool windows_fit(Shapes const& s, Values const& values) {
+    Wide const tokens = Wide{values[0]} * values[0], heads = s[2].d[0];
+    bool fits = all_are_sizes(s) && (s[0].d[3] == -1 || s[0].d[3] % 96 == 0)
+                && agree(s[1].d[0], s[0].d[3]) && agree(s[2].d[1], tokens)
+                && agree(s[2].d[2], tokens);
+    for (int i = 0; i < 3; ++i) {
+        fits = fits && agree(s[3].d[i], s[0].d[i]);
+    }
+    return fits && (heads == -1 || (agree(s[0].d[3], 96 * heads) && agree(s[3].d[3], 32 * heads)));
+}
+
+bool window_type_fits(int tensor, DataType own, DataType first) {
+    return tensor == 0 ? own == DataType::kHALF || own == DataType::kBF16 : own == first;
+}
+
+} // namespace
+
+// Batch 2, 85 tokens of 3 levels, 7 queries.
+Case const kSampling{
+    "CoDetrMSDeformAttn",
+    {"num_heads", "num_points"},
+    {1, 1},
+    {8, 4},
+    {{3, {2, 85, 256}}, {3, {2, 7, 288}}, {3, {2, 7, 4}}, {2, {3, 2}}, {3, {2, 3, 2}},
+     {3, {2, 7, 256}}},
+    {{{0, 0}, {1, 0}, {2, 0}, {4, 0}}, // B, S, Q, C, L
+     {{0, 1}},
+     {{1, 1}, {2, 1}},
+     {{0, 2}},
+     {{3, 0}, {4, 1}}},
+    sampling_fits,
+    [](Shapes const& s) { return Dims{3, {s[0].d[0], s[1].d[1], s[0].d[2]}}; },
+    sampling_type_fits,
+    3,
+};
+
+// Batch 2, a map of 30 x 40, 6 heads, windows of 12.
+Case const kWindows{
+    "CoDetrWindowAttention",
+    {"window_size", "shift"},
+    {1, 0},
+    {12, 6},
+    {{4, {2, 30, 40, 576}}, {1, {576}}, {3, {6, 144, 144}}, {4, {2, 30, 40, 192}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{2, 0}}}, // B, H, W, M
+    windows_fit,
+    [](Shapes const& s) {
+        auto const& qkv = s[0].d;
+        return Dims{4, {qkv[0], qkv[1], qkv[2], qkv[3] == -1 ? -1 : qkv[3] / 3}};
+    },
+    window_type_fits,
+    2,
+};
+
+} // namespace hostile

@@ -1,0 +1,57 @@
+//     codetr_hostile path/to/libcodetr_plugin.so creation|formats|shapes|outputs|launches|copies
+// prints what is wrong and how many calls there were; the exit code is 1 if something was wrong.
+#include "hostile.h"
+
+#include <dlfcn.h>
+
+int failures = 0;
+
+namespace hostile {
+
+int64_t calls = 0;
+Ear ear;
+
+std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, Case const& of, Values values) {
+    return create(creator, {{of.attributes[0], &values[0], PluginFieldType::kINT32, 1},
+                            {of.attributes[1], &values[1], PluginFieldType::kINT32, 1}});
+}
+
+namespace {
+
+struct Check {
+    char const* name;
+    void (*run)(IPluginCreatorV3One&, Case const&);
+};
+constexpr Check kChecks[] = {{"creation", check_creation}, {"formats", check_formats},
+                             {"shapes", check_shapes},     {"outputs", check_outputs},
+                             {"launches", check_launches}, {"copies", check_copies}};
+
+void run(Check const& check, void* library) {
+    using GetCreators = IPluginCreatorInterface* const*(int32_t&);
+    auto* const get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
+    int32_t count = 0;
+    IPluginCreatorInterface* const* const creators = get_creators(count);
+    CHECK(count == 2);
+    check.run(*static_cast<IPluginCreatorV3One*>(creators[0]), kSampling);
+    check.run(*static_cast<IPluginCreatorV3One*>(creators[1]), kWindows);
+    std::printf("%s: %lld calls\n", check.name, static_cast<long long>(calls));
+}
+
+} // namespace
+} // namespace hostile
+
+int main(int count, char** arguments) {
+    void* const library = count == 3 ? dlopen(arguments[1], RTLD_NOW | RTLD_LOCAL) : nullptr;
+    if (library == nullptr) {
+        std::printf("%s\n", count == 3 ? dlerror() : "give a library and what to check");
+        return 1;
+    }
+    for (hostile::Check const& check : hostile::kChecks) {
+        if (std::strcmp(check.name, arguments[2]) == 0) {
+            hostile::run(check, library);
+            return failures > 0;
+        }
+    }
+    std::printf("there is no check %s\n", arguments[2]);
+    return 1;
+}
