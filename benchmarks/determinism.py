@@ -1,10 +1,10 @@
 """Finds the first tensor of a model that is not the same to the last bit in every run.
 
-Runs the model again and again on one picture: as it is; and with its stages, and all that its TopK
-nodes read and put out, as outputs too, which may change what TensorRT chooses. On a GPU both with
-TensorRT's choice of auxiliary streams and without any, with and without CUDA graph; all with calls
-one by one and overlapping. Each of these is a row; the JSON is written anew after every one. Exit
-code 1 if bits differ or there is NaN.
+Runs the model again and again on two pictures in turns: as it is; and with its stages, and all
+that its TopK nodes read and put out, as outputs too, which may change what TensorRT chooses. On a
+GPU both with TensorRT's choice of auxiliary streams and without any, with and without CUDA graph;
+all with calls one by one and overlapping. Each of these is a row; the JSON is written anew after
+every one. Exit code 1 if bits differ or there is NaN.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bits import has_nan, same_bits
 from benchmarks.machine import machine_facts
-from benchmarks.subjects import Arrays, Subject, engines, feeds_for, sessions, show_inside
+from benchmarks.subjects import Arrays, Subject, engines, inputs_of, sessions, show_inside
 from runtime.backend import RawOutputs
 from runtime.commands.options import check_output, whole_number
 from runtime.errors import UserError
@@ -45,30 +45,28 @@ Row = dict[str, Any]
 
 @dataclass(slots=True)
 class Seen:
-    """One tensor in many runs on the same input."""
+    """One tensor in many runs."""
 
-    first: NDArray[Any]
-    """What the first run gave."""
-    first_has_nan: bool = field(init=False)
+    firsts: dict[int, tuple[NDArray[Any], bool]] = field(default_factory=dict)
+    """What the first run of each picture gave, and whether that has NaN."""
     differing_runs: int = 0
-    """Whose bits are others than the first run's."""
+    """Whose bits are others than those of the first run of their picture."""
     largest_difference: float = 0.0
-    """From the first run, where both are finite."""
+    """From that run, where both are finite."""
     nan_runs: int = 0
 
-    def __post_init__(self) -> None:
-        """Look once: equal bits need no second look."""
-        self.first_has_nan = has_nan(self.first)
-
-    def add(self, array: NDArray[Any]) -> None:
-        """Count one run, the first one too."""
-        if same_bits(array, self.first):
-            self.nan_runs += self.first_has_nan
+    def add(self, picture: int, array: NDArray[Any]) -> None:
+        """Count one run, a first one too."""
+        if picture not in self.firsts:
+            self.firsts[picture] = array, has_nan(array)
+        first, first_has_nan = self.firsts[picture]
+        if same_bits(array, first):
+            self.nan_runs += first_has_nan
             return
         self.differing_runs += 1
         self.nan_runs += has_nan(array)
-        finite = np.isfinite(array) & np.isfinite(self.first)
-        difference = np.abs(np.subtract(array, self.first, dtype=np.float64)[finite])
+        finite = np.isfinite(array) & np.isfinite(first)
+        difference = np.abs(np.subtract(array, first, dtype=np.float64)[finite])
         self.largest_difference = max(self.largest_difference, float(difference.max(initial=0)))
 
     def to_json(self) -> Row:
@@ -78,24 +76,31 @@ class Seen:
 
 
 def repeat(
-    subject: Subject, feeds: Arrays, labels: Mapping[str, str], calls: int, rounds: Iterable[int]
+    subject: Subject,
+    inputs: Sequence[Arrays],
+    labels: Mapping[str, str],
+    calls: int,
+    rounds: Iterable[int],
 ) -> Row:
-    """Run a variant for each of ``rounds`` and compare all runs with the first one.
+    """Run a variant for each of ``rounds`` and compare each run with the first of its picture.
 
     Args:
         subject: what runs.
-        feeds: its inputs.
+        inputs: of pictures that take turns: one call that meddles with another shows.
         labels: what is known of each output, in the order of computation.
         calls: how many are in flight at once.
-        rounds: one element for each run.
+        rounds: 0, 1, … for as many runs.
     """
     start = time.monotonic()
-    seen: dict[str, Seen] = {}
+    seen = {name: Seen() for name in labels}
+
+    def infer(index: int) -> Arrays:
+        return subject.infer(inputs[index % len(inputs)])
+
     runs = 0
-    for outputs in in_order(lambda _: subject.infer(feeds), rounds, workers=calls):
-        seen = seen or {name: Seen(outputs[name]) for name in labels}
+    for outputs in in_order(infer, rounds, workers=calls):
         for name, one in seen.items():
-            one.add(outputs[name])
+            one.add(runs % len(inputs), outputs[name])
         runs += 1
     return {
         **subject.facts(),  # by now it is known whether a CUDA graph could be made
@@ -118,7 +123,7 @@ def measure(args: argparse.Namespace) -> Iterator[Row]:
     Raises:
         UserError: the model cannot be used, or an engine of it cannot be built or run here.
     """
-    feeds = feeds_for(args.model)
+    inputs = inputs_of(args.model)
     model, labels = show_inside(args.model)
     outputs = {name: name for name in RawOutputs._fields}
     with tempfile.TemporaryDirectory(prefix="codetr-determinism-") as folder:
@@ -128,7 +133,7 @@ def measure(args: argparse.Namespace) -> Iterator[Row]:
             for subject in _subjects(path, Path(folder), args):
                 for calls in CALLS:
                     rounds = _until(time.monotonic() + args.seconds, args.runs)
-                    row = repeat(subject, feeds, names, calls, rounds)
+                    row = repeat(subject, inputs, names, calls, rounds)
                     yield {"shown": path == shown, **row}
 
 
@@ -139,7 +144,7 @@ def _subjects(path: Path, folder: Path, args: argparse.Namespace) -> Iterator[Su
 
 
 def _until(end: float, runs: int) -> Iterator[int]:
-    """As many rounds, fewer if the time is up."""
+    """0, 1, …: as many rounds, fewer if the time is up."""
     for index in range(runs):
         if index and time.monotonic() > end:
             return

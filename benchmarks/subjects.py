@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from runtime.backend import ModelMetadata, ModelSpec
 from runtime.errors import UserError
+from runtime.images import Image
 from runtime.preprocess import prepare_batch
 from trt_build.backend import Backend
 from trt_build.build import build_engine
@@ -37,8 +38,8 @@ class Subject(NamedTuple):
     """What the variant is: to be asked after it ran."""
 
 
-def feeds_for(path: Path) -> Arrays:
-    """The inputs of an exported ONNX for one picture, always the same, half of it padding.
+def inputs_of(path: Path) -> list[Arrays]:
+    """The inputs of an exported ONNX for two pictures, always the same, each half padding.
 
     Raises:
         UserError: the file does not say what it takes.
@@ -50,7 +51,12 @@ def feeds_for(path: Path) -> Arrays:
         spec = ModelSpec(model["height"], model["width"], batch, model["mask"], metadata)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is not a Co-DETR model: {error}; export it again") from error
-    picture, *_ = generated_pictures(spec.height, spec.width).values()
+    return [
+        _feeds(picture, spec) for picture in generated_pictures(spec.height, spec.width).values()
+    ]
+
+
+def _feeds(picture: Image, spec: ModelSpec) -> Arrays:
     prepared = prepare_batch([picture], spec)
     masks = {"img_masks": prepared.img_masks} if spec.has_mask else {}
     return {"batch_inputs": prepared.batch_inputs, **masks}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
 import signal
 import subprocess
 import sys
@@ -126,7 +127,8 @@ def test_a_leak_is_found(endure, model, monkeypatch, capsys):
 
     class Leaking(OnnxRuntimeModel):
         def infer_images(self, images):
-            kept.append(np.ones(MIB // 2, np.uint8))
+            kept.append(mmap.mmap(-1, MIB // 2))  # not memory that was freed before
+            kept[-1].write(b"1" * (MIB // 2))
             return super().infer_images(images)
 
     monkeypatch.setattr(endurance, "open_model", Leaking)
