@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
+from itertools import product
 
 import numpy as np
 import onnx
@@ -217,7 +219,8 @@ def test_nan_is_counted_whether_it_differs_or_not():
         "largest_difference": 2.0,
         "nan_runs": 1,
     }
-    json.dumps(row, allow_nan=False)
+    row = count(of(infinite, one, nan))
+    assert row["tensors"][0]["largest_difference"] == 2.0
 
 
 def test_integers_are_compared_too():
@@ -274,6 +277,38 @@ def test_halves_are_put_out_as_floats_and_indices_as_they_are(tmp_path):
     types = {value.name: value.type.tensor_type.elem_type for value in shown.graph.output}
     assert types["a/float32"] == types["values/float32"] == onnx.TensorProto.FLOAT
     assert types["indices"] == onnx.TensorProto.INT64
+
+
+def test_ctrl_c_leaves_the_rows_that_are_done(rows_of, tiny, tmp_path, monkeypatch, capsys):
+    runs = iter(range(2))
+
+    def stopping(*arguments):
+        if next(runs, None) is None:
+            raise KeyboardInterrupt
+        return repeat(*arguments)
+
+    monkeypatch.setattr(determinism, "repeat", stopping)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    code, rows = rows_of(tiny)
+    assert code == 130
+    assert [row["shown"] for row in rows] == [False, False]
+    assert capsys.readouterr().err == "python -m benchmarks.determinism: cancelled\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["determinism.json", tiny.name]
+
+
+@pytest.mark.gpu
+def test_engines_in_all_variants(exported, timing_cache, tmp_path):
+    files = exported(**SWIN, stable=True)
+    output = tmp_path / "determinism.json"
+    options = ("--runs", "4", "--timing-cache", str(timing_cache), "--output", str(output))
+    code = main([str(files.plugin), *options])
+    rows = json.loads(output.read_text())["rows"]
+    keys = ("shown", "most_aux_streams", "cuda_graph", "calls")
+    variants = [tuple(row[key] for key in keys) for row in rows]
+    assert variants == list(product((False, True), (None, 0), (True, False), (1, 2)))
+    assert all(row["runs"] == 4 for row in rows)
+    assert all(row["aux_streams"] == 0 for row in rows if row["most_aux_streams"] == 0)
+    assert code == 0, [row["first_to_differ"] for row in rows]
 
 
 def test_a_model_without_stages(tmp_path, capsys):

@@ -184,6 +184,19 @@ def test_an_engine_without_a_gpu(tmp_path, capsys):
     assert not (tmp_path / "result.json").exists()
 
 
+@pytest.mark.gpu
+@pytest.mark.alone
+def test_an_engine(endure, exported, timing_cache):
+    files = exported("co_dino_r50_small", height=128, width=192, precision="fp16", stable=True)
+    engine = files.plugin.with_suffix(".engine")
+    command = [sys.executable, "-m", "trt_build", files.plugin, "-o", engine]
+    subprocess.run([*command, "--timing-cache", timing_cache], check=True)
+    code, rows = endure(engine, "--inferences", 1000, "--threads", 8, "--openings", 100)
+    assert code == 0, rows
+    assert [row["done"] for row in rows.values()] == [1000, 8 * PER_THREAD, 100]
+    assert rows["inferences"]["device"]["flat"] and rows["openings"]["device"]["flat"]
+
+
 def test_output_that_would_overwrite_the_model(model, capsys):
     assert main([str(model), "--output", str(model)]) == 2
     assert "--output" in capsys.readouterr().err
@@ -209,7 +222,7 @@ def test_flat_memory(values, flat):
 def test_resident_memory_is_that_of_this_process():
     before = resident_bytes()
     block = np.ones(64 * MIB, np.uint8)
-    assert 60 * MIB < resident_bytes() - before < 70 * MIB
+    assert 63.5 * MIB < resident_bytes() - before < 66 * MIB
     del block
 
 
