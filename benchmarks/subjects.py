@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from runtime.backend import ModelMetadata, ModelSpec
-from runtime.errors import UserError
+from runtime.errors import UserError, first_line
 from runtime.images import Image
 from runtime.preprocess import prepare_batch
 from trt_build.backend import Backend
@@ -97,12 +97,19 @@ def moments_of(graph: onnx.GraphProto) -> dict[str, int]:
 
 
 def sessions(path: Path) -> Iterator[Subject]:
-    """ONNX Runtime on the CPU, which has no variants."""
+    """ONNX Runtime on the CPU, which has no variants.
+
+    Raises:
+        UserError: it cannot load the file.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's errors have no common base class
+        raise UserError(f"cannot run {path}: {first_line(error)}; give a .ref.onnx") from error
     names = [output.name for output in session.get_outputs()]
     yield Subject(lambda feeds: dict(zip(names, session.run(names, feeds), strict=True)), dict)
 

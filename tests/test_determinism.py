@@ -319,6 +319,17 @@ def test_a_model_without_stages(tmp_path, capsys):
     assert not (tmp_path / "out.json").exists()
 
 
+def test_onnxruntime_is_given_plugin_nodes(tiny, tmp_path, capsys):
+    model = onnx.load(tiny)
+    model.opset_import.append(helper.make_opsetid("codetr", 1))
+    (node,) = [node for node in model.graph.node if node.op_type == "Exp"]
+    node.op_type, node.domain = "CoDetrMSDeformAttn", "codetr"
+    onnx.save(model, tiny)
+    code = main([str(tiny), "--backend", "onnxruntime", "--output", str(tmp_path / "out.json")])
+    assert code == 2
+    assert capsys.readouterr().err.endswith("; give a .ref.onnx\n")
+
+
 @pytest.mark.skipif(has_gpu(), reason="an engine can be built")
 def test_engines_without_a_gpu(tiny, tmp_path, capsys):
     assert main([str(tiny), "--output", str(tmp_path / "out.json")]) == 2
