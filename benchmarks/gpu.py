@@ -79,6 +79,8 @@ BATCHED = (
 """For the throughput, beside the fp16 engines of ``CASES``."""
 LIMIT = 400
 """Seconds that a command may take, unless more are stated."""
+LONG = 580
+"""For what runs one engine for long; it ends by itself before, and leaves what it has."""
 
 
 class Campaign:
@@ -199,6 +201,22 @@ class Campaign:
                 engine = onnx.with_suffix(".engine")
                 self.run(f"verify {onnx.stem}", "trt_build", "verify", engine, *options)
 
+    def endurance(self) -> None:
+        """50,000 inferences of one engine in one context."""
+        self._endure("endurance", "--threads", "0", "--openings", "0")
+
+    def contexts(self) -> None:
+        """The same engine opened many times, at once and one after the other."""
+        self._endure("contexts", "--inferences", "0")
+
+    def determinism(self) -> None:
+        """At each size the first tensor that is not the same in every run."""
+        for case in self._swin_l_in_fp16():
+            result = ("--output", self.results / f"determinism-{case.name}.json")
+            options = ("--seconds", "20", "--timing-cache", self.work / "timing.cache")
+            module = ("benchmarks.determinism", self.path(case, ".onnx"))
+            self.run(f"determinism {case.name}", *module, *result, *options, limit=LONG)
+
     def golden(self) -> None:
         """The original's outputs through engines."""
         for precision in ("fp32", "fp16", "bf16"):
@@ -263,6 +281,16 @@ class Campaign:
         fp8 = ("--calibration", self.calibration) if case.precision == "fp8" else ()
         self.run(f"export {case.name}", "onnx_export", *model, *size, *files, *fp8)
 
+    def _endure(self, title: str, *options: str) -> None:
+        for case in self._swin_l_in_fp16()[:1]:
+            result = ("--output", self.results / f"{title}-{case.name}.json")
+            files = (self.path(case, ".engine"), *result)
+            module, options = "benchmarks.endurance", (*options, "--seconds", "400")
+            self.run(f"{title} {case.name}", module, *files, *options, limit=LONG)
+
+    def _swin_l_in_fp16(self) -> list[Case]:
+        return [c for c in self.cases if c.preset == "co_dino_swin_l" and c.precision == "fp16"]
+
     def _onnx_files(self, case: Case) -> Iterator[Path]:
         yield self.path(case, ".onnx")
         if case.plain:
@@ -285,7 +313,7 @@ def _run(command: list[str], output: TextIO, limit: float) -> int | None:
 
 STEPS = (
     *("plugin", "kernel", "export", "build", "compare", "throughput", "report", "profile"),
-    *("verify", "golden", "accuracy", "tests", "sanitizer"),
+    *("verify", "endurance", "contexts", "determinism", "golden", "accuracy", "tests", "sanitizer"),
 )
 
 

@@ -183,6 +183,11 @@ class Engine(Closing):
         """The largest shape that an input takes."""
         return self._ranges[name].largest
 
+    @property
+    def aux_streams(self) -> int:
+        """Streams of TensorRT's own on which kernels may run beside the others."""
+        return int(self._engine.num_aux_streams)
+
     def compute(self) -> None:
         """Enqueue the kernels alone, on what ``infer`` left in device memory; does not wait."""
         if not self.cuda_graph:

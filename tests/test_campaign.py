@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import engines, gpu, throughput
+from benchmarks import determinism, endurance, engines, gpu, throughput
 from benchmarks.gpu import BATCHED, CASES, Campaign, Case, main
 from benchmarks.stored import MODELS, ORDER
 from onnx_export.__main__ import parser as export_parser
@@ -21,11 +21,12 @@ def campaign(tmp_path):
 
     class Noting(Campaign):
         def __init__(self, patterns=("*",)):
-            self.commands = []
+            self.commands, self.limits = [], []
             super().__init__(tmp_path / "work", tmp_path / "results", patterns)
 
         def execute(self, title, command, *, limit=gpu.LIMIT):  # noqa: ARG002
             assert command[:2] == [sys.executable, "-m"] and limit > 0
+            self.limits.append(limit)
             module, *arguments = map(str, command[2:])
             self.commands.append((module, arguments))
             if "-o" in arguments:
@@ -113,6 +114,53 @@ def test_references_are_exported_for_verify_alone(campaign, tmp_path):
         "co_dino_swin_l-1280x1920-fp32",
         "co_dino_r50-768x1152-fp32",
     }
+
+
+def test_long_runs_are_of_the_smallest_engine_and_end_before_they_are_killed(campaign, tmp_path):
+    noting = campaign()
+    noting.endurance()
+    noting.contexts()
+    parse = endurance.parser().parse_args
+    long, contexts = (parse(arguments) for arguments in noting.of("benchmarks.endurance"))
+    assert (long.inferences, long.threads, long.openings) == (50_000, 0, 0)
+    assert (contexts.inferences, contexts.threads, contexts.openings) == (0, 8, 200)
+    for run, kind in ((long, "endurance"), (contexts, "contexts")):
+        assert run.model == tmp_path / "work" / "co_dino_swin_l-608x608-fp16.engine"
+        assert run.output == tmp_path / "results" / f"{kind}-co_dino_swin_l-608x608-fp16.json"
+        assert run.seconds + 120 <= min(noting.limits) <= 600
+
+
+def test_bits_are_compared_at_every_size(campaign, tmp_path):
+    noting = campaign()
+    noting.determinism()
+    parse = determinism.parser().parse_args
+    runs = [parse(arguments) for arguments in noting.of("benchmarks.determinism")]
+    sizes = ("608x608", "768x1152", "1280x1920")
+    names = [f"co_dino_swin_l-{size}-fp16" for size in sizes]
+    assert [run.model for run in runs] == [tmp_path / "work" / f"{name}.onnx" for name in names]
+    for run, name in zip(runs, names, strict=True):
+        assert run.output == tmp_path / "results" / f"determinism-{name}.json"
+        assert run.timing_cache == tmp_path / "work" / "timing.cache"
+        assert (run.runs, run.backend) == (200, "tensorrt")
+    # Sixteen rows on a GPU, half of them with much to compare; and four builds.
+    assert 16 * runs[0].seconds + 4 * 60 <= max(noting.limits) <= 600
+
+
+def test_long_runs_follow_the_chosen_cases(campaign):
+    noting = campaign(["*1280x1920-fp*"])
+    noting.endurance()
+    noting.determinism()
+    assert [arguments[0].rpartition("/")[2] for _, arguments in noting.commands] == [
+        "co_dino_swin_l-1280x1920-fp16.engine",
+        "co_dino_swin_l-1280x1920-fp16.onnx",
+    ]
+
+
+def test_every_step_is_there():
+    assert len(set(gpu.STEPS)) == len(gpu.STEPS)
+    assert all(callable(getattr(Campaign, step)) for step in gpu.STEPS)
+    after = gpu.STEPS.index("report")
+    assert all(gpu.STEPS.index(s) > after for s in ("endurance", "contexts", "determinism"))
 
 
 def test_cases_are_chosen_by_pattern(campaign):

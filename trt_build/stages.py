@@ -56,7 +56,7 @@ def show_stages(path: Path, *, force_topk: bool) -> ShownGraph:
         _make_input(graph, topk)
     else:
         graph.output.append(topk)
-    outputs = {stage: _make_output(graph, tensor) for stage, tensor in tensors.items()}
+    outputs = {stage: make_output(graph, tensor) for stage, tensor in tensors.items()}
     return ShownGraph(model, outputs, entry["topk"])
 
 
@@ -78,17 +78,25 @@ def _make_input(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> None:
     graph.value_info.remove(value)  # only what is inside may be listed there
 
 
-def _make_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> str:
-    """Put a tensor out in float32, for numpy knows no bfloat16; returns the output's name."""
-    if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-        graph.output.append(value)
-        return value.name
-    output = f"{value.name}/float32"
-    graph.node.append(
-        helper.make_node("Cast", [value.name], [output], output, to=TensorProto.FLOAT)
-    )
+def make_output(graph: onnx.GraphProto, value: onnx.ValueInfoProto) -> str:
+    """Put a tensor out, unless it is; halves in float32, for numpy knows no bfloat16.
+
+    Args:
+        graph: gets the output.
+        value: name, type and shape of the tensor.
+
+    Returns:
+        The output's name.
+    """
+    half = value.type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+    output = f"{value.name}/float32" if half else value.name
+    if any(shown.name == output for shown in graph.output):
+        return output
     shown = onnx.ValueInfoProto()
     shown.CopyFrom(value)
-    shown.name, shown.type.tensor_type.elem_type = output, TensorProto.FLOAT
+    if half:
+        cast = helper.make_node("Cast", [value.name], [output], output, to=TensorProto.FLOAT)
+        graph.node.append(cast)
+        shown.name, shown.type.tensor_type.elem_type = output, TensorProto.FLOAT
     graph.output.append(shown)
     return output
