@@ -11,12 +11,14 @@ from onnx_export.node import OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
 from onnx_export.passes import onnx_type
 from onnx_export.plain_sampling import PlainSampling
 from onnx_export.plain_windows import PlainWindows
+from onnx_export.plain_windows_any_size import PlainWindowsOfAnySize
+from onnx_export.writer import NodeWriter
 
 _HALF_PRECISIONS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def write_out_custom_nodes(graph: gs.Graph) -> str:
-    """Replace every custom node; maps and levels have to be of constant size."""
+    """Replace every custom node."""
     return _write_out(graph, lambda _: True)
 
 
@@ -26,14 +28,20 @@ def write_out_windows_without_kernel(graph: gs.Graph) -> str:
 
 
 def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
-    writers = {OP_TYPE: PlainSampling, WINDOW_OP_TYPE: PlainWindows}
-    nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
+    nodes = [node for node in graph.nodes if node.op in (OP_TYPE, WINDOW_OP_TYPE) and wanted(node)]
     for node in nodes:
-        writers[node.op](graph, node).write()
+        _writer(node)(graph, node).write()
         node.outputs.clear()
     graph.import_domains = None  # found anew from the nodes
     graph.cleanup().toposort()
     return f"{len(nodes)} custom nodes written out"
+
+
+def _writer(node: gs.Node) -> type[NodeWriter]:
+    if node.op == OP_TYPE:
+        return PlainSampling
+    is_known = all(isinstance(size, int) for size in node.inputs[0].shape[1:3])
+    return PlainWindows if is_known else PlainWindowsOfAnySize
 
 
 def _has_kernel(node: gs.Node) -> bool:
