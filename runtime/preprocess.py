@@ -5,7 +5,7 @@ Letters: h, w a picture's size; B, H, W the model input's batch and size; all si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runtime.backend import ModelSpec
 from runtime.errors import UserError
 from runtime.images import Image, checked_image
+from runtime.shapes import SIZE_STEP
 
 
 class Placement(NamedTuple):
@@ -59,13 +60,13 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
         UserError: a picture is not such an array, or there are none or too many.
     """
     rows = batch_of(images, spec)
-    batch_inputs = np.zeros((rows, 3, spec.height, spec.width), np.float32)
-    img_masks = np.zeros((rows, spec.height, spec.width), np.float32)
+    placements = [place(image, spec) for image in images]
+    height, width = input_size(placements, spec)
+    batch_inputs = np.zeros((rows, 3, height, width), np.float32)
+    img_masks = np.zeros((rows, height, width), np.float32)
     mean = np.array(spec.metadata.mean, np.float32).reshape(3, 1, 1)
     std = np.array(spec.metadata.std, np.float32).reshape(3, 1, 1)
-    scales = []
-    for row, image in enumerate(images):
-        placement = place(image, spec)
+    for row, (image, placement) in enumerate(zip(images, placements, strict=True)):
         new_h, new_w = placement.valid_h, placement.valid_w
         resized = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
         # A view: a large picture is written once, straight into the batch.
@@ -74,8 +75,7 @@ def prepare_batch(images: Sequence[Image], spec: ModelSpec) -> PreparedBatch:
         valid /= std
         img_masks[row, new_h:] = 1
         img_masks[row, :, new_w:] = 1
-        scales.append(placement.scale)
-    return PreparedBatch(batch_inputs, img_masks, scales)
+    return PreparedBatch(batch_inputs, img_masks, [placement.scale for placement in placements])
 
 
 def batch_of(images: Sequence[Image], spec: ModelSpec) -> int:
@@ -89,6 +89,24 @@ def batch_of(images: Sequence[Image], spec: ModelSpec) -> int:
         takes = f"1 to {spec.batch} pictures" if spec.batch else "one picture or more"
         raise UserError(f"the model takes {takes} at a time, got {len(images)}")
     return rows
+
+
+def input_size(placements: Iterable[Placement], spec: ModelSpec) -> tuple[int, int]:
+    """H and W of the input for these pictures.
+
+    Where they are not fixed: the least multiples of ``SIZE_STEP`` that hold every picture.
+    """
+    if spec.metadata.sizes is None:
+        return spec.height, spec.width
+    height, width = spec.metadata.sizes.smallest
+    for placement in placements:
+        height = max(height, _whole_steps(placement.valid_h))
+        width = max(width, _whole_steps(placement.valid_w))
+    return height, width
+
+
+def _whole_steps(pixels: int) -> int:
+    return -(-pixels // SIZE_STEP) * SIZE_STEP
 
 
 def place(image: Image, spec: ModelSpec) -> Placement:
