@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from codetr.group_norm import group_norm, group_norm_node
+
 TWO_PI = 2 * math.pi
 
 
@@ -25,30 +27,16 @@ class LayerNorm(nn.LayerNorm):
 
 
 class GroupNorm(nn.GroupNorm):
-    """GroupNorm (eps 1e-5) of maps whose channels come last; keeps the input's dtype.
+    """GroupNorm (eps 1e-5) of maps whose channels come last; keeps the input's dtype."""
 
-    Written out, with float32 statistics and parameters: neither PyTorch nor ONNX has it in this
-    layout. Variances are of centred values, so that no large mean drowns them.
-    """
+    as_node = False
+    """Whether an exported graph gets it as one node; ``onnx_export.kernels`` decides."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        y = x.float()
-        # First of every row and channel: many short sums, which a GPU takes at once, and no axis
-        # of the whole map has to be split. Rows are equally long, so theirs join exactly.
-        row_mean = y.mean(2, keepdim=True)  # (B, H, 1, C)
-        row_variance = _squares(y - row_mean).mean(2, keepdim=True)  # (B, H, 1, C)
-        mean = self._group_mean(row_mean)
-        variance = self._group_mean(row_variance + _squares(row_mean - mean))
-        scale = torch.rsqrt(variance + self.eps) * self.weight  # (B, 1, 1, C)
-        return ((y - mean) * scale + self.bias).to(x.dtype)
-
-    def _group_mean(self, x: Tensor) -> Tensor:
-        """(B, H, 1, C) -> (B, 1, 1, C): over rows and a group's channels, for each of them."""
-        size = self.num_channels // self.num_groups
-        grouped = x.unflatten(-1, (-1, size))  # (B, H, 1, G, C/G)
-        mean = grouped.mean((1, 4), keepdim=True)  # (B, 1, 1, G, 1)
-        return mean.expand(-1, -1, -1, -1, size).flatten(-2)
+        normalise = group_norm_node if self.as_node else group_norm
+        y: Tensor = normalise(x, self.weight, self.bias, self.num_groups)
+        return y
 
 
 class FFN(nn.Module):
@@ -62,11 +50,6 @@ class FFN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C), with ReLU between the layers."""
         return self.fc2(F.relu(self.fc1(x)))
-
-
-def _squares(x: Tensor) -> Tensor:
-    # Not ``square``, which becomes a power in ONNX.
-    return x * x
 
 
 def mlp(*channels: int) -> nn.Sequential:

@@ -55,6 +55,14 @@ def parser() -> argparse.ArgumentParser:
         "weights kept it",
     )
     add(
+        "--kernels",
+        choices=("attention", "all"),
+        default="attention",
+        help="which parts run in kernels of the plugin, in half precision: its two attentions, or "
+        "all that it has, the neck's norms too; those are meant to be faster but not proven, least "
+        "of all at large inputs, so compare what they put out with the default's (attention)",
+    )
+    add(
         "--no-mask",
         action="store_true",
         help="no padding mask: the graph gets simpler, and pictures have to fill the input",
@@ -86,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
             precision=args.precision,
             mask=not args.no_mask,
             calibration=args.calibration,
+            kernels=args.kernels,
         )
         for path in export(config, args.output, report):
             report(f"wrote {path} ({path.stat().st_size / 2**20:.1f} MiB)")

@@ -30,7 +30,8 @@ from onnx_export.calibration import (
 )
 from onnx_export.checks import check_graph
 from onnx_export.fp8 import quantise_by
-from onnx_export.node import OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
+from onnx_export.kernels import Kernels, choose_kernels
+from onnx_export.node import NORM_OP_TYPE, OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
 from onnx_export.passes import CLEAN_UP, Pass, run_passes
 from onnx_export.pictures import chosen_pictures, read_inputs
 from onnx_export.precision import Precision, fp8_products
@@ -67,6 +68,8 @@ class ExportConfig:
     """Keep the input ``img_masks``; without it every picture has to fill the input."""
     calibration: Path | None = None
     """For fp8: a folder of pictures, or the scales file of an earlier export."""
+    kernels: Kernels = "attention"
+    """Which of the plugin's operators to use; the further ones are not proven at large inputs."""
 
     def __post_init__(self) -> None:
         for name, side in (("height", self.height), ("width", self.width)):
@@ -144,6 +147,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         "version": VERSION,
         "preset": config.preset,
         "precision": config.precision,
+        "kernels": config.kernels,
         "height": config.height,
         "width": config.width,
         "batch": config.batch,
@@ -154,7 +158,9 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         "preprocess": {"mean": PIXEL_MEAN, "std": PIXEL_STD},
     }
     quantise: list[Pass] = []
-    counts = _norms(model, config.precision) | {"QuantizeLinear": 0, "DequantizeLinear": 0}
+    choose_kernels(model, config.kernels, config.precision)
+    counts = {"LayerNormalization": _layer_norms(model, config.precision)}
+    counts |= {"QuantizeLinear": 0, "DequantizeLinear": 0}
     if config.precision == "fp8":
         calibration = _calibration(config, model, checkpoint, report)
         scales = calibration.to_json()
@@ -166,6 +172,8 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint
     custom_nodes = _custom_nodes(model, config.precision)
+    group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
+    plain_norms = len(group_norms) - custom_nodes[NORM_OP_TYPE]
     architecture = model.config
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
     traced = trace(
@@ -183,13 +191,14 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | custom_nodes, traced_batch)
+    check_graph(finished, counts | _written_out(plain_norms) | custom_nodes, traced_batch)
     _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
     metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | dict.fromkeys(custom_nodes, 0), traced_batch)
+    counts |= _written_out(len(group_norms)) | dict.fromkeys(custom_nodes, 0)
+    check_graph(finished, counts, traced_batch)
     _save(finished, output.with_suffix(".ref.onnx"))
 
 
@@ -239,17 +248,16 @@ def _describe_dropped(checkpoint: Checkpoint, model: CoDino) -> str:
     return f"dropped {len(dropped)} tensors that only training uses: {listed or 'none'}"
 
 
-def _norms(model: CoDino, precision: Precision) -> dict[str, int]:
-    """How many LayerNorms the graph has to have, and nodes of written-out GroupNorms."""
-    modules = list(model.modules())
+def _layer_norms(model: CoDino, precision: Precision) -> int:
+    """How many LayerNormalization nodes the graph has to have."""
     # The zero token's norm is a constant, but what is bfloat16 is not folded.
     of_zero_token = int(precision == "bf16")
-    group_norms = sum(isinstance(m, GroupNorm) for m in modules)
-    return {
-        "LayerNormalization": sum(isinstance(m, LayerNorm) for m in modules) + of_zero_token,
-        "ReduceMean": 4 * group_norms,  # mean and variance, of rows and of all
-        "Sqrt": group_norms,
-    }
+    return sum(isinstance(m, LayerNorm) for m in model.modules()) + of_zero_token
+
+
+def _written_out(group_norms: int) -> dict[str, int]:
+    """Nodes of GroupNorms in plain ONNX: means and variances, of rows and of all."""
+    return {"ReduceMean": 4 * group_norms, "Sqrt": group_norms}
 
 
 def _custom_nodes(model: CoDino, precision: Precision) -> dict[str, int]:
@@ -266,6 +274,7 @@ def _custom_nodes(model: CoDino, precision: Precision) -> dict[str, int]:
             for m in modules
             if isinstance(m, WindowAttention)
         ),
+        NORM_OP_TYPE: sum(isinstance(m, GroupNorm) and m.as_node for m in modules),
     }
 
 

@@ -12,6 +12,7 @@ import torch
 DOMAIN = "codetr"
 OP_TYPE = "CoDetrMSDeformAttn"
 WINDOW_OP_TYPE = "CoDetrWindowAttention"
+NORM_OP_TYPE = "CoDetrGroupNorm"
 """Also the names of the TensorRT plugins: parsers look a plugin up by the op type alone."""
 
 _PLUGIN = {"plugin_version": "1", "plugin_namespace": ""}
@@ -61,6 +62,18 @@ def register_schemas() -> None:
         output=("output", "T", "(B, H, W, C)"),
         attributes=("window_size", "shift"),
         infer=_infer_attended,
+    )
+    _register(
+        NORM_OP_TYPE,
+        "Group normalisation of a map whose channels come last; see codetr/group_norm.py.",
+        inputs=(
+            ("x", "T", "(B, H, W, C)"),
+            ("weight", "tensor(float)", "(C)"),
+            ("bias", "tensor(float)", "(C)"),
+        ),
+        output=("output", "T", "(B, H, W, C)"),
+        attributes=("num_groups",),
+        infer=_infer_same,
     )
 
 
@@ -118,9 +131,13 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
             qkv, padding, bias, window_size=window_size, shift=shift, **_PLUGIN
         )
 
+    def group_norm(x: Any, weight: Any, bias: Any, num_groups: int) -> Any:
+        return getattr(opset, NORM_OP_TYPE)(x, weight, bias, num_groups=num_groups, **_PLUGIN)
+
     return {
         torch.ops.codetr.ms_deform_attn.default: ms_deform_attn,
         torch.ops.codetr.window_attention.default: window_attention,
+        torch.ops.codetr.group_norm.default: group_norm,
     }
 
 
@@ -147,3 +164,8 @@ def _infer_attended(context: Any) -> None:
         else:
             channels.Clear()
     context.set_output_type(0, output)
+
+
+def _infer_same(context: Any) -> None:
+    """Type and shape of the first input."""
+    context.set_output_type(0, context.get_input_type(0))

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from onnx_export.node import OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
+from onnx_export.node import NORM_OP_TYPE, OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
 from onnx_export.passes import onnx_type
+from onnx_export.plain_norm import PlainNorm
 from onnx_export.plain_sampling import PlainSampling
 from onnx_export.plain_windows import PlainWindows
+from onnx_export.writer import NodeWriter
 
 _HALF_PRECISIONS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -26,7 +28,11 @@ def write_out_windows_without_kernel(graph: gs.Graph) -> str:
 
 
 def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
-    writers = {OP_TYPE: PlainSampling, WINDOW_OP_TYPE: PlainWindows}
+    writers: dict[str, Callable[[gs.Graph, gs.Node], NodeWriter]] = {
+        OP_TYPE: PlainSampling,
+        WINDOW_OP_TYPE: PlainWindows,
+        NORM_OP_TYPE: PlainNorm,
+    }
     nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
     for node in nodes:
         writers[node.op](graph, node).write()

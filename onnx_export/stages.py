@@ -39,7 +39,7 @@ def find_stages(graph: gs.Graph, config: CoDinoConfig) -> Stages:
     results: dict[str, str] = {}
     sources: dict[str, str] = {}
     for node in graph.nodes:
-        module = node.name.rpartition("/")[0]
+        module = node.name.partition("/")[0]  # also of a custom node that is written out
         if node.op == "MatMul":
             sources[module] = node.inputs[0].name
         # What follows a norm in half precision is a cast: before it, names are alike in all types.

@@ -40,6 +40,7 @@ class ExportRequest:
     dynamic_batch: bool = False
     calibration: Path | None = None
     """For fp8: a folder of pictures or a scales file."""
+    kernels: str = "attention"
 
     def arguments(self, onnx: Path) -> list[str]:
         """The exporter's command line."""
@@ -50,6 +51,7 @@ class ExportRequest:
             f"--height={self.height}",
             f"--width={self.width}",
             f"--precision={self.precision}",
+            f"--kernels={self.kernels}",
             f"--batch={batch}",
             *([] if self.mask else ["--no-mask"]),
             *([f"--calibration={self.calibration}"] if self.calibration else []),
@@ -64,6 +66,7 @@ class ExportRequest:
             "height": self.height,
             "width": self.width,
             "precision": self.precision,
+            "kernels": self.kernels,
             "batch": "dynamic" if self.dynamic_batch else 1,
             "mask": self.mask,
             "weights_sha256": sha256_of(self.weights),

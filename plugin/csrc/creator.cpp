@@ -25,7 +25,7 @@ char const* name_of(trt::PluginFieldType type) {
 }
 
 bool is_called(trt::PluginField const& field, char const* name) {
-    return field.name != nullptr && std::strcmp(field.name, name) == 0;
+    return field.name != nullptr && name != nullptr && std::strcmp(field.name, name) == 0;
 }
 
 bool all_known(trt::PluginFieldCollection const& fields, Operator const& op, Label const& label) {
@@ -33,8 +33,10 @@ bool all_known(trt::PluginFieldCollection const& fields, Operator const& op, Lab
     for (int32_t i = 0; i < fields.nbFields; ++i) {
         trt::PluginField const& field = fields.fields[i];
         if (!is_called(field, first.name) && !is_called(field, second.name)) {
-            report(label, "got an attribute %s; wanted %s and %s",
-                   field.name != nullptr ? field.name : "without a name", first.name, second.name);
+            report(label, "got an attribute %s; wanted %s%s%s",
+                   field.name != nullptr ? field.name : "without a name", first.name,
+                   second.name != nullptr ? " and " : "",
+                   second.name != nullptr ? second.name : "");
             return false;
         }
     }
@@ -92,7 +94,7 @@ Creator::Creator(Operator const& op) noexcept
     : operator_(op),
       names_{{{op.attributes[0].name, nullptr, trt::PluginFieldType::kINT32, 1},
               {op.attributes[1].name, nullptr, trt::PluginFieldType::kINT32, 1}}},
-      collection_{static_cast<int32_t>(names_.size()), names_.data()} {}
+      collection_{op.attribute_count, names_.data()} {}
 
 trt::IPluginV3* Creator::createPlugin(char const* layer, trt::PluginFieldCollection const* fields,
                                       trt::TensorRTPhase) noexcept {
@@ -102,7 +104,7 @@ trt::IPluginV3* Creator::createPlugin(char const* layer, trt::PluginFieldCollect
     Label const label{operator_.name, layer};
     Values values{};
     bool fit = all_known(given, operator_, label);
-    for (size_t i = 0; i < values.size() && fit; ++i) {
+    for (int32_t i = 0; i < operator_.attribute_count && fit; ++i) {
         fit = read_field(given, operator_.attributes[i], label, values[i]);
     }
     return fit ? new (std::nothrow) Plugin(operator_, values, layer) : nullptr;

@@ -19,12 +19,13 @@
 
 namespace {
 
-using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 2>;
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 3>;
 
 // Never destroyed: registries may outlive the static objects of this library.
 Creators const& creators() {
     static Creators const instances{new codetr::Creator(codetr::ms_deform_attn_operator()),
-                                    new codetr::Creator(codetr::window_attn_operator())};
+                                    new codetr::Creator(codetr::window_attn_operator()),
+                                    new codetr::Creator(codetr::group_norm_operator())};
     return instances;
 }
 

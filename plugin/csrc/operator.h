@@ -1,5 +1,5 @@
 // What the plugins have in common with TensorRT is in plugin.h; what sets them apart is here: one
-// Operator each, in ms_deform_attn_operator.cpp and window_attn_operator.cpp.
+// Operator each, in the files *_operator.cpp.
 #pragma once
 
 #include "data_type.h"
@@ -14,7 +14,7 @@ namespace codetr {
 
 // An attribute of the ONNX node, always int32.
 struct Attribute {
-    char const* name;
+    char const* name;   // null after the operator's last one
     int32_t lowest; // value that it may have, 0 or 1
 };
 
@@ -26,10 +26,11 @@ struct Wanted {
     char const* type;
 };
 
+constexpr int kMaxAttributes = 2;
 constexpr int kMaxTensors = 6;
 
 // In the order of the operator's attributes.
-using Values = std::array<int32_t, 2>;
+using Values = std::array<int32_t, kMaxAttributes>;
 // Inputs, then the output; -1 is not known yet and may be any.
 using Shapes = std::array<nvinfer1::Dims, kMaxTensors>;
 using Letters = std::array<char, 192>;
@@ -39,7 +40,8 @@ class Operator {
   public:
     // Also the ONNX op type.
     char const* const name;
-    std::array<Attribute, 2> const attributes;
+    std::array<Attribute, kMaxAttributes> const attributes;
+    int32_t const attribute_count;
     // The output comes after the inputs.
     std::array<Wanted, kMaxTensors> const tensors;
     int32_t const inputs;
@@ -58,20 +60,25 @@ class Operator {
     virtual nvinfer1::DimsExprs output_shape(nvinfer1::DimsExprs const* in,
                                              nvinfer1::IExprBuilder& builder) const noexcept = 0;
 
-    // Queues the kernel.
+    // Bytes that `launch` needs beside the tensors, for these shapes and all smaller ones.
+    virtual size_t workspace_size(Shapes const&, Values const&) const noexcept { return 0; }
+
+    // Queues the kernel. The workspace holds whatever was left there.
     virtual cudaError_t launch(nvinfer1::PluginTensorDesc const* in, void const* const* from,
-                               void* to, Values const& values,
+                               void* to, void* workspace, Values const& values,
                                cudaStream_t stream) const noexcept = 0;
 
   protected:
-    Operator(char const* op_type, std::array<Attribute, 2> const& given,
+    Operator(char const* op_type, std::array<Attribute, kMaxAttributes> const& given,
              std::array<Wanted, kMaxTensors> const& wanted, int32_t count) noexcept
-        : name(op_type), attributes(given), tensors(wanted), inputs(count) {}
+        : name(op_type), attributes(given), attribute_count(given[1].name != nullptr ? 2 : 1),
+          tensors(wanted), inputs(count) {}
     ~Operator() = default; // all live as long as the library
 };
 
 Operator const& ms_deform_attn_operator() noexcept;
 Operator const& window_attn_operator() noexcept;
+Operator const& group_norm_operator() noexcept;
 
 // For operators: -1 agrees with everything.
 inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }

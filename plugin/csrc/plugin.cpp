@@ -2,6 +2,7 @@
 
 #include "tensors.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <new>
 
@@ -20,7 +21,7 @@ Fields::Fields(Operator const& op, Values const& given) noexcept
     : values(given),
       fields_{{{op.attributes[0].name, &values[0], trt::PluginFieldType::kINT32, 1},
                {op.attributes[1].name, &values[1], trt::PluginFieldType::kINT32, 1}}},
-      collection_{static_cast<int32_t>(fields_.size()), fields_.data()} {}
+      collection_{op.attribute_count, fields_.data()} {}
 
 Plugin::Plugin(Operator const& op, Values const& values, char const* layer) noexcept
     : operator_(op), fields_(op, values) {
@@ -90,6 +91,19 @@ bool Plugin::supportsFormatCombination(int32_t position, trt::DynamicPluginTenso
            && operator_.type_fits(position, all[position].desc.type, all[0].desc.type);
 }
 
+size_t Plugin::getWorkspaceSize(trt::DynamicPluginTensorDesc const* in, int32_t inputs,
+                                trt::DynamicPluginTensorDesc const*, int32_t) const noexcept {
+    Shapes largest{};
+    for (int32_t i = 0; i < std::min(inputs, operator_.inputs); ++i) {
+        largest[i] = in[i].max;
+        // What is known is no bound, and taken as it is should the bounds say less.
+        for (int32_t axis = 0; axis < in[i].desc.dims.nbDims; ++axis) {
+            largest[i].d[axis] = std::max(in[i].max.d[axis], in[i].desc.dims.d[axis]);
+        }
+    }
+    return operator_.workspace_size(largest, fields_.values);
+}
+
 int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
                               trt::PluginTensorDesc const* out, int32_t outputs) noexcept {
     if (!counts_fit(operator_, count(in, inputs), count(out, outputs), label())) {
@@ -104,14 +118,14 @@ int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
 }
 
 int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc const*,
-                        void const* const* inputs, void* const* outputs, void*,
+                        void const* const* inputs, void* const* outputs, void* workspace,
                         cudaStream_t stream) noexcept {
     int32_t const given = count(in, count(inputs, operator_.inputs));
     if (!counts_fit(operator_, given, count(outputs, 1), label())) {
         return kRefused;
     }
     cudaError_t const error =
-        operator_.launch(in, inputs, outputs[0], fields_.values, stream);
+        operator_.launch(in, inputs, outputs[0], workspace, fields_.values, stream);
     if (error != cudaSuccess) {
         report(label(), "the kernel could not be launched: %s (%s)", cudaGetErrorString(error),
                cudaGetErrorName(error));

@@ -27,7 +27,7 @@ class Fields {
     Values const values;
 
   private:
-    std::array<nvinfer1::PluginField, 2> const fields_;
+    std::array<nvinfer1::PluginField, kMaxAttributes> const fields_;
     nvinfer1::PluginFieldCollection const collection_;
 };
 
@@ -65,6 +65,9 @@ class Plugin final : public nvinfer1::IPluginV3,
                             nvinfer1::IExprBuilder& builder) noexcept override;
     bool supportsFormatCombination(int32_t position, nvinfer1::DynamicPluginTensorDesc const* all,
                                    int32_t inputs, int32_t outputs) noexcept override;
+    size_t getWorkspaceSize(nvinfer1::DynamicPluginTensorDesc const* in, int32_t inputs,
+                            nvinfer1::DynamicPluginTensorDesc const* out,
+                            int32_t outputs) const noexcept override;
     char const* getTimingCacheID() noexcept override { return timing_cache_id_.data(); }
 
     // IPluginV3OneRuntime
@@ -102,7 +105,7 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
 
   private:
     Operator const& operator_;
-    std::array<nvinfer1::PluginField, 2> const names_;
+    std::array<nvinfer1::PluginField, kMaxAttributes> const names_;
     nvinfer1::PluginFieldCollection const collection_;
 };
 

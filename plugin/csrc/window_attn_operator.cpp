@@ -69,7 +69,7 @@ class WindowAttnOperator final : public Operator {
         return shape;
     }
 
-    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to,
+    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to, void*,
                        Values const& values, cudaStream_t stream) const noexcept override {
         auto const size = [in](Tensor tensor, int dimension) {
             return static_cast<int32_t>(in[tensor].dims.d[dimension]);

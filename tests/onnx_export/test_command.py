@@ -53,6 +53,7 @@ def complaint(capsys, folder: Path, weights: Path, **changed: object) -> str:
         ({"batch": "many"}, "many"),
         ({"preset": "co_dino_swin_xl"}, "invalid choice: 'co_dino_swin_xl'"),
         ({"precision": "int8"}, "invalid choice: 'int8'"),
+        ({"kernels": "most"}, "invalid choice: 'most'"),
     ],
 )
 def test_options(capsys, tmp_path, weights, changed, words):

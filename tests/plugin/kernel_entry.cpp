@@ -1,4 +1,5 @@
 // The kernels' launch functions with C linkage, for tests and benchmarks that call them from Python.
+#include "group_norm.h"
 #include "ms_deform_attn.h"
 #include "window_attn.h"
 
@@ -10,4 +11,12 @@ CODETR_EXPORT int codetr_ms_deform_attn(codetr::MsDeformAttn const* problem, cud
 
 CODETR_EXPORT int codetr_window_attn(codetr::WindowAttn const* problem, cudaStream_t stream) {
     return static_cast<int>(codetr::window_attn(*problem, stream));
+}
+
+CODETR_EXPORT size_t codetr_group_norm_workspace(int32_t batch, int32_t groups) {
+    return codetr::group_norm_workspace(batch, groups);
+}
+
+CODETR_EXPORT int codetr_group_norm(codetr::GroupNorm const* problem, cudaStream_t stream) {
+    return static_cast<int>(codetr::group_norm(*problem, stream));
 }

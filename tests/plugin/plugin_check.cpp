@@ -11,6 +11,7 @@ using namespace plugin_calls;
 int failures = 0;
 
 void check_window_attention(IPluginCreatorV3One& creator); // window_plugin_check.cpp
+void check_group_norm(IPluginCreatorV3One& creator);       // norm_plugin_check.cpp
 
 namespace {
 
@@ -284,7 +285,7 @@ int main(int count, char** arguments) {
     auto* get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t creators = 0;
     auto& creator = *static_cast<IPluginCreatorV3One*>(get_creators(creators)[0]);
-    CHECK(creators == 2);
+    CHECK(creators == 3);
     CHECK(std::strcmp(creator.getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0);
     check_creation(creator);
     check_serialization(creator);
@@ -294,5 +295,6 @@ int main(int count, char** arguments) {
     check_output(build(*plugin));
     check_launch(*plugin);
     check_window_attention(*static_cast<IPluginCreatorV3One*>(get_creators(creators)[1]));
+    check_group_norm(*static_cast<IPluginCreatorV3One*>(get_creators(creators)[2]));
     return failures;
 }

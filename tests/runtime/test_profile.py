@@ -90,6 +90,13 @@ def test_the_plugin_of_window_attention_counts_as_attention():
     assert layer.flops == 2 * 2 * (2 * 30 * 40) * 6 * 144 * 32  # logits and weighted sums
 
 
+def test_the_plugin_of_norms_counts_as_norm():
+    node = "neck.convs.0.gn/CoDetrGroupNorm"
+    named = {"Name": node, "LayerType": "PluginV3", "Metadata": f"[ONNX Layer: {node}]"}
+    layer = describe(Layer.from_inspector(named | {"Inputs": [], "Outputs": []}), 0.1)
+    assert (layer.part, layer.kind) == ("neck", "norm")
+
+
 def test_bytes_are_those_of_every_tensor_once(found):
     tokens, halves, floats = 30785, 2, 4
     sampling = tokens * (256 + 480 + 256) * halves + tokens * 2 * floats

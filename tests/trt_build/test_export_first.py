@@ -96,6 +96,7 @@ def test_nothing_is_made_twice(built, weights):
         {"width": 192},
         {"precision": "fp32"},
         {"mask": True},
+        {"kernels": "all"},
         {"dynamic_batch": True},
     ],
 )

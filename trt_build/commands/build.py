@@ -28,7 +28,7 @@ appears its manifest, model.engine.json. What is there already is not made again
 same weights and settings, and an engine of the same ONNX, options, TensorRT and GPU."""
 
 _NEEDED_FOR_EXPORT = ("preset", "height", "width")
-_EXPORT_ONLY = (*_NEEDED_FOR_EXPORT, "precision", "calibration", "no_mask")
+_EXPORT_ONLY = (*_NEEDED_FOR_EXPORT, "precision", "calibration", "kernels", "no_mask")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -106,6 +106,7 @@ def _export_request(args: argparse.Namespace) -> ExportRequest:
         mask=not args.no_mask,
         dynamic_batch=args.batch is not None,
         calibration=args.calibration,
+        kernels=args.kernels or "attention",
     )
 
 
@@ -202,6 +203,12 @@ def _add_export_options(parser: Parser) -> None:
         metavar="FOLDER|FILE",
         help="for fp8: pictures to measure ranges with, anew each time; or the .scales.json that "
         "is beside the engine afterwards",
+    )
+    add(
+        "--kernels",
+        metavar="WHICH",
+        help="of the plugin: attention, or all, meant to be faster and not proven (default: "
+        "attention)",
     )
     add("--no-mask", action="store_true", help="pictures fill the input: no padding mask")
 

@@ -1,0 +1,29 @@
+"""Which of the plugin's operators an export uses; attention it always does."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from codetr.layers import GroupNorm
+from codetr.model import CoDino
+from onnx_export.precision import Precision
+
+Kernels = Literal["attention", "all"]
+"""``attention``: deformable and window attention. ``all``: the neck's norms too."""
+
+
+def choose_kernels(model: CoDino, kernels: Kernels, precision: Precision) -> None:
+    """Let those modules become nodes of the plugin that it has further kernels for."""
+    for module in model.modules():
+        if isinstance(module, GroupNorm):
+            module.as_node = (
+                kernels == "all"
+                and precision != "fp32"
+                and has_norm_kernel(channels=module.num_channels, groups=module.num_groups)
+            )
+
+
+def has_norm_kernel(*, channels: int, groups: int) -> bool:
+    """Whether the plugin has a kernel for such norms: ``plugin/csrc/group_norm.h``."""
+    of_group = channels // groups
+    return channels % 8 == 0 and channels <= 2048 and (of_group == 4 or of_group % 8 == 0)

@@ -1,0 +1,59 @@
+"""Exports with the plugin's further operators: the nodes, and that they mean the same."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import onnx
+import pytest
+from onnx import TensorProto
+
+from tests.detections import assert_close, golden_inputs, run_graph
+
+TINY = {"preset": "co_dino_swin_tiny", "height": 160, "width": 224, "precision": "fp16"}
+
+
+@pytest.fixture(scope="module")
+def files(exported):
+    """The export with all operators, and the default one."""
+    return exported(**TINY, stable=True, kernels="all"), exported(**TINY, stable=True)
+
+
+def test_norms_are_custom_nodes(files):
+    graph = onnx.load(files[0].plugin).graph
+    nodes = {node.name: node for node in graph.node}
+    levels = [*(f"convs.{i}" for i in range(4)), "extra_convs.0"]
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    for level in levels:
+        node = nodes[f"neck.{level}.gn/CoDetrGroupNorm"]
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes == {"num_groups": 32, "plugin_version": b"1", "plugin_namespace": b""}
+        assert list(node.input[1:]) == [f"neck.{level}.gn.weight", f"neck.{level}.gn.bias"]
+        assert [types[name] for name in (*node.input, node.output[0])] == [
+            *(TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT16)
+        ]
+    ops = Counter(node.op_type for node in graph.node)
+    assert ops["CoDetrGroupNorm"] == len(levels)
+    assert (ops["ReduceMean"], ops["Sqrt"]) == (0, 0)
+
+
+def test_the_default_has_none(files):
+    assert "CoDetrGroupNorm" not in {node.op_type for node in onnx.load(files[1].plugin).graph.node}
+
+
+def test_the_metadata_tells_them_apart(files):
+    models = [onnx.load(path) for each in files for path in (each.plugin, each.reference)]
+    metadata = [json.loads(model.metadata_props[0].value) for model in models]
+    assert [entry["kernels"] for entry in metadata] == ["all", "all", "attention", "attention"]
+    for model, entry in zip(models, metadata, strict=True):
+        made = {name for node in model.graph.node for name in node.output}
+        assert len(entry["stages"]["neck"]) == 5
+        assert made.issuperset(entry["stages"]["neck"])
+
+
+def test_the_references_agree(files):
+    inputs = golden_inputs("swin_tiny_b_masked")
+    found, wanted = (run_graph(each.reference, inputs) for each in files)
+    assert_close(found, wanted, 1e-4)
