@@ -58,9 +58,9 @@ def parser() -> argparse.ArgumentParser:
         "--kernels",
         choices=("attention", "all"),
         default="attention",
-        help="which parts run in kernels of the plugin, in half precision: its two attentions, or "
-        "all that it has, the neck's norms too; those are meant to be faster but not proven, least "
-        "of all at large inputs, so compare what they put out with the default's (attention)",
+        help="what of the plugin to use in half precision: its kernels of attention, or all, those "
+        "of the neck's norms and of Swin's linear layers too, which are meant to be faster but are "
+        "not proven, least of all at large inputs (attention)",
     )
     add(
         "--no-mask",

@@ -9,7 +9,11 @@ from codetr.model import CoDino
 from onnx_export.precision import Precision
 
 Kernels = Literal["attention", "all"]
-"""``attention``: deformable and window attention. ``all``: the neck's norms too."""
+"""``attention``: deformable and window attention. ``all``: also the neck's norms and Swin's linear
+layers."""
+
+LINEAR_PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
+"""In which linear layers have a kernel; with fp8 they are TensorRT's, which quantises them."""
 
 
 def choose_kernels(model: CoDino, kernels: Kernels, precision: Precision) -> None:

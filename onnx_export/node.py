@@ -13,9 +13,10 @@ DOMAIN = "codetr"
 OP_TYPE = "CoDetrMSDeformAttn"
 WINDOW_OP_TYPE = "CoDetrWindowAttention"
 NORM_OP_TYPE = "CoDetrGroupNorm"
+LINEAR_OP_TYPE = "CoDetrLinear"
 """Also the names of the TensorRT plugins: parsers look a plugin up by the op type alone."""
 
-_PLUGIN = {"plugin_version": "1", "plugin_namespace": ""}
+PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
 """TensorRT 10.6 finds the plugins under exactly these."""
 
 _INT, _STRING = onnx.defs.OpSchema.AttrType.INT, onnx.defs.OpSchema.AttrType.STRING
@@ -75,6 +76,14 @@ def register_schemas() -> None:
         attributes=("num_groups",),
         infer=_infer_same,
     )
+    _register(
+        LINEAR_OP_TYPE,
+        "x W^T + b, and GELU of it by tanh if `gelu` is 1; see onnx_export/linear.py.",
+        inputs=(("x", "T", "(B, H, W, K)"), ("weight", "T", "(N, K)"), ("bias", "T", "(N)")),
+        output=("output", "T", "(B, H, W, N)"),
+        attributes=("gelu",),
+        infer=_infer_linear,
+    )
 
 
 def _register(
@@ -87,7 +96,7 @@ def _register(
     infer: Callable[[Any], None],
 ) -> None:
     define = onnx.defs.OpSchema
-    kinds = dict.fromkeys(attributes, _INT) | dict.fromkeys(_PLUGIN, _STRING)
+    kinds = dict.fromkeys(attributes, _INT) | dict.fromkeys(PLUGIN_ATTRIBUTES, _STRING)
     schema = define(
         op_type,
         DOMAIN,
@@ -123,16 +132,18 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
             valid_sizes,
             num_heads=num_heads,
             num_points=num_points,
-            **_PLUGIN,
+            **PLUGIN_ATTRIBUTES,
         )
 
     def window_attention(qkv: Any, padding: Any, bias: Any, window_size: int, shift: int) -> Any:
         return getattr(opset, WINDOW_OP_TYPE)(
-            qkv, padding, bias, window_size=window_size, shift=shift, **_PLUGIN
+            qkv, padding, bias, window_size=window_size, shift=shift, **PLUGIN_ATTRIBUTES
         )
 
     def group_norm(x: Any, weight: Any, bias: Any, num_groups: int) -> Any:
-        return getattr(opset, NORM_OP_TYPE)(x, weight, bias, num_groups=num_groups, **_PLUGIN)
+        return getattr(opset, NORM_OP_TYPE)(
+            x, weight, bias, num_groups=num_groups, **PLUGIN_ATTRIBUTES
+        )
 
     return {
         torch.ops.codetr.ms_deform_attn.default: ms_deform_attn,
@@ -169,3 +180,13 @@ def _infer_attended(context: Any) -> None:
 def _infer_same(context: Any) -> None:
     """Type and shape of the first input."""
     context.set_output_type(0, context.get_input_type(0))
+
+
+def _infer_linear(context: Any) -> None:
+    """Type and shape of ``x`` with the channels of ``weight``."""
+    x, weight = context.get_input_type(0), context.get_input_type(1)
+    output = onnx.TypeProto()
+    output.CopyFrom(x)
+    if x.tensor_type.HasField("shape") and weight.tensor_type.HasField("shape"):
+        output.tensor_type.shape.dim[3].CopyFrom(weight.tensor_type.shape.dim[0])
+    context.set_output_type(0, output)

@@ -7,7 +7,14 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
-from onnx_export.node import NORM_OP_TYPE, OP_TYPE, WINDOW_OP_TYPE, has_window_kernel
+from onnx_export.linear import PlainLinear
+from onnx_export.node import (
+    LINEAR_OP_TYPE,
+    NORM_OP_TYPE,
+    OP_TYPE,
+    WINDOW_OP_TYPE,
+    has_window_kernel,
+)
 from onnx_export.passes import onnx_type
 from onnx_export.plain_norm import PlainNorm
 from onnx_export.plain_sampling import PlainSampling
@@ -32,6 +39,7 @@ def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
         OP_TYPE: PlainSampling,
         WINDOW_OP_TYPE: PlainWindows,
         NORM_OP_TYPE: PlainNorm,
+        LINEAR_OP_TYPE: PlainLinear,
     }
     nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
     for node in nodes:

@@ -1,4 +1,4 @@
-"""The TensorRT operators, of attention and of norms: finds and loads their library.
+"""The TensorRT operators, of attention, norms and linear layers: finds and loads their library.
 
 The C++ and CUDA sources are in ``csrc``; ``python -m plugin build`` compiles them. The public names
 are loaded on first use, so that importing this package costs nothing.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-OP_TYPES = ("CoDetrMSDeformAttn", "CoDetrWindowAttention", "CoDetrGroupNorm")
+OP_TYPES = ("CoDetrMSDeformAttn", "CoDetrWindowAttention", "CoDetrGroupNorm", "CoDetrLinear")
 """Names of the plugins and op types of the ONNX nodes; their version is "1", their namespace ""."""
 
 _MODULES = {"build_plugin": "build", "library_path": "library", "load": "library"}

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from importlib.util import find_spec
 from pathlib import Path
 
 from plugin.library import LIBRARY_NAME
@@ -52,7 +53,7 @@ def build_plugin(
         configure += ["-UCODETR_CUDA_ARCHITECTURES"]  # an earlier build may have named some
     else:
         configure += [f"-DCODETR_CUDA_ARCHITECTURES={architectures}"]
-    _run(*configure, *cuda_switches())
+    _run(*configure, *cuda_switches(), f"-DCODETR_CUBLASLT_INCLUDE_DIR={_cublaslt_headers() or ''}")
     _run("cmake", "--build", folder, "--parallel")
     if not install:
         return folder / LIBRARY_NAME
@@ -67,6 +68,17 @@ def cuda_switches() -> list[str]:
     if _has_nvcc():
         return []
     return [f"-DCMAKE_PREFIX_PATH={_fetch_nvcc(ROOT / 'build' / 'cuda')}"]
+
+
+def _cublaslt_headers() -> Path | None:
+    """Those of an installed ``nvidia-cublas``, as PyTorch brings it along; for want of a toolkit's.
+
+    They are not fetched: with them come 500 MB of library, for an operator few exports ask for.
+    """
+    package = find_spec("nvidia")
+    folders = package.submodule_search_locations if package else None
+    headers = (Path(folder, "cu13", "include", "cublasLt.h") for folder in folders or ())
+    return next((file.parent for file in headers if file.is_file()), None)
 
 
 def _require_tools() -> None:

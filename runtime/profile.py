@@ -29,7 +29,7 @@ NO_PART = "other"
 """Layers of no ONNX node: changes of layout between parts, mostly."""
 
 _WINDOW_ATTENTION = "CoDetrWindowAttention"
-_NORM = "CoDetrGroupNorm"
+_PLUGIN_KINDS = {"CoDetrGroupNorm": "norm", "CoDetrLinear": "products"}
 _PRODUCTS = re.compile("gemm|conv|fprop", re.IGNORECASE)
 # The compiler calls its kernels after what they compute: __myl_AddDivCasErfCasAddMulMul_…
 _GENERATED = re.compile(r"__myl_((?:[A-Z][a-z]{2})+)")
@@ -121,7 +121,8 @@ def kind_of(layer: Layer) -> str:
     if "_mha" in layer.name or _attends_windows(layer):
         return "attention"
     if layer.kind.startswith("Plugin"):
-        return "norm" if _NORM in layer.name else "plugin"
+        kinds = (kind for op, kind in _PLUGIN_KINDS.items() if op in layer.name)
+        return next(kinds, "plugin")
     if _PRODUCTS.search(layer.kind) or _PRODUCTS.search(layer.tactic):
         return "products"
     generated = _GENERATED.match(layer.name)

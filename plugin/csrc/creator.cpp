@@ -80,9 +80,10 @@ bool read_field(trt::PluginFieldCollection const& fields, Attribute const& attri
         return false;
     }
     std::memcpy(&value, field->data, sizeof(value)); // in a plan it may lie anywhere
-    if (value < attribute.lowest) {
+    if (value < attribute.lowest || value > attribute.highest) {
+        char const* const wanted = attribute.highest == 1 ? "0 or 1" : "0 or more";
         report(label, "attribute %s is %d; wanted %s", name, value,
-               attribute.lowest == 1 ? "a positive number" : "0 or more");
+               attribute.lowest == 1 ? "a positive number" : wanted);
         return false;
     }
     return true;

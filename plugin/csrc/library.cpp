@@ -19,13 +19,14 @@
 
 namespace {
 
-using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 3>;
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 4>;
 
 // Never destroyed: registries may outlive the static objects of this library.
 Creators const& creators() {
     static Creators const instances{new codetr::Creator(codetr::ms_deform_attn_operator()),
                                     new codetr::Creator(codetr::window_attn_operator()),
-                                    new codetr::Creator(codetr::group_norm_operator())};
+                                    new codetr::Creator(codetr::group_norm_operator()),
+                                    new codetr::Creator(codetr::linear_operator())};
     return instances;
 }
 

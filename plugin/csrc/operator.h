@@ -9,13 +9,15 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <limits>
 
 namespace codetr {
 
 // An attribute of the ONNX node, always int32.
 struct Attribute {
     char const* name;   // null after the operator's last one
-    int32_t lowest; // value that it may have, 0 or 1
+    int32_t lowest;     // value that it may have, 0 or 1
+    int32_t highest = std::numeric_limits<int32_t>::max();
 };
 
 // A tensor as messages describe it.
@@ -63,6 +65,11 @@ class Operator {
     // Bytes that `launch` needs beside the tensors, for these shapes and all smaller ones.
     virtual size_t workspace_size(Shapes const&, Values const&) const noexcept { return 0; }
 
+    // What can be done before `launch` for these types and shapes; null, or what is wrong.
+    virtual char const* prepare(nvinfer1::PluginTensorDesc const*, Values const&) const noexcept {
+        return nullptr;
+    }
+
     // Queues the kernel. The workspace holds whatever was left there.
     virtual cudaError_t launch(nvinfer1::PluginTensorDesc const* in, void const* const* from,
                                void* to, void* workspace, Values const& values,
@@ -79,6 +86,7 @@ class Operator {
 Operator const& ms_deform_attn_operator() noexcept;
 Operator const& window_attn_operator() noexcept;
 Operator const& group_norm_operator() noexcept;
+Operator const& linear_operator() noexcept;
 
 // For operators: -1 agrees with everything.
 inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }

@@ -114,7 +114,14 @@ int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
         shapes[i] = in[i].dims;
     }
     shapes[inputs] = out[0].dims;
-    return shapes_fit(operator_, shapes, fields_.values, label()) ? kOk : kRefused;
+    if (!shapes_fit(operator_, shapes, fields_.values, label())) {
+        return kRefused;
+    }
+    if (char const* const wrong = operator_.prepare(in, fields_.values)) {
+        report(label(), "%s", wrong);
+        return kRefused;
+    }
+    return kOk;
 }
 
 int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc const*,

@@ -39,8 +39,31 @@ def test_norms_are_custom_nodes(files):
     assert (ops["ReduceMean"], ops["Sqrt"]) == (0, 0)
 
 
-def test_the_default_has_none(files):
-    assert "CoDetrGroupNorm" not in {node.op_type for node in onnx.load(files[1].plugin).graph.node}
+def test_linear_layers_are_custom_nodes(files):
+    graph = onnx.load(files[0].plugin).graph
+    nodes = {node.name: node for node in graph.node}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for stage, channels in enumerate((32, 64, 128, 256)):
+        for block in range(2):
+            path = f"backbone.stages.{stage}.blocks.{block}"
+            for layer, size, gelu in (
+                ("attn.proj", [channels, channels], 0),
+                ("fc1", [4 * channels, channels], 1),
+                ("fc2", [channels, 4 * channels], 0),
+            ):
+                node = nodes.pop(f"{path}.{layer}/CoDetrLinear")
+                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+                assert attributes.pop("gelu") == gelu
+                assert attributes == {"plugin_version": b"1", "plugin_namespace": b""}
+                weight, bias = (constants[name] for name in node.input[1:])
+                assert (list(weight.dims), list(bias.dims)) == (size, size[:1])
+                assert weight.data_type == bias.data_type == TensorProto.FLOAT16
+    assert not {"Gelu", "CoDetrLinear"} & {node.op_type for node in nodes.values()}
+
+
+def test_the_default_has_neither(files):
+    ops = {node.op_type for node in onnx.load(files[1].plugin).graph.node}
+    assert not {"CoDetrGroupNorm", "CoDetrLinear"} & ops
 
 
 def test_the_metadata_tells_them_apart(files):

@@ -1,5 +1,6 @@
 // The kernels' launch functions with C linkage, for tests and benchmarks that call them from Python.
 #include "group_norm.h"
+#include "linear.h"
 #include "ms_deform_attn.h"
 #include "window_attn.h"
 
@@ -19,4 +20,12 @@ CODETR_EXPORT size_t codetr_group_norm_workspace(int32_t batch, int32_t groups) 
 
 CODETR_EXPORT int codetr_group_norm(codetr::GroupNorm const* problem, cudaStream_t stream) {
     return static_cast<int>(codetr::group_norm(*problem, stream));
+}
+
+CODETR_EXPORT char const* codetr_prepare_linear(codetr::Linear const* problem) {
+    return codetr::prepare_linear(*problem);
+}
+
+CODETR_EXPORT int codetr_linear(codetr::Linear const* problem, cudaStream_t stream) {
+    return static_cast<int>(codetr::linear(*problem, stream));
 }

@@ -90,11 +90,28 @@ def test_the_plugin_of_window_attention_counts_as_attention():
     assert layer.flops == 2 * 2 * (2 * 30 * 40) * 6 * 144 * 32  # logits and weighted sums
 
 
-def test_the_plugin_of_norms_counts_as_norm():
-    node = "neck.convs.0.gn/CoDetrGroupNorm"
+def described_plugin(node, inputs, output):
+    tensors = {"Inputs": inputs, "Outputs": [output]}
+    entry = {
+        key: [{"Dimensions": shape, "Format/Datatype": "Half"} for shape in shapes]
+        for key, shapes in tensors.items()
+    }
     named = {"Name": node, "LayerType": "PluginV3", "Metadata": f"[ONNX Layer: {node}]"}
-    layer = describe(Layer.from_inspector(named | {"Inputs": [], "Outputs": []}), 0.1)
-    assert (layer.part, layer.kind) == ("neck", "norm")
+    return describe(Layer.from_inspector(named | entry), 0.1)
+
+
+def test_the_plugin_of_norms_counts_as_norm():
+    shape = [1, 20, 30, 256]
+    layer = described_plugin("neck.convs.0.gn/CoDetrGroupNorm", [shape, [256], [256]], shape)
+    assert (layer.part, layer.kind, layer.flops) == ("neck", "norm", 0)
+
+
+def test_the_plugin_of_linear_layers_counts_as_products():
+    node = "backbone.stages.0.blocks.1.fc1/CoDetrLinear"
+    shapes = [[2, 30, 40, 192], [768, 192], [768]]
+    layer = described_plugin(node, shapes, [2, 30, 40, 768])
+    assert (layer.part, layer.kind) == ("backbone", "products")
+    assert layer.flops == 2 * 2 * 30 * 40 * 192 * 768
 
 
 def test_bytes_are_those_of_every_tensor_once(found):

@@ -1,0 +1,45 @@
+// Linear layers by cuBLASLt, free of TensorRT types: y = x W^T + b, and GELU of it on request, in one
+// kernel. Sums are float32.
+//
+// cuBLASLt is loaded when the first product is prepared, so whoever uses none does not need it: the
+// one that is loaded in the process already, else libcublasLt.so.13 or .12.
+//
+// Letters: R rows, K inputs, N outputs.
+#pragma once
+
+#include "data_type.h"
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace codetr {
+
+// What cuBLASLt may use for one product.
+constexpr size_t kLinearWorkspace = size_t{32} << 20;
+
+// All pointers are device memory, aligned to 16 bytes, all tensors dense, row-major and of `type`.
+struct Linear {
+    void const* x;      // (R, K)
+    void const* weight; // (N, K)
+    void const* bias;   // (N)
+    void* output;       // (R, N)
+    void* workspace;    // kLinearWorkspace bytes of any content, of this product alone while it runs
+    DataType type;      // float16 or bfloat16
+    int32_t rows;       // R
+    int32_t inputs;     // K, a multiple of 8
+    int32_t outputs;    // N, a multiple of 8
+    int32_t gelu;       // 1: GELU by tanh of the sums
+};
+
+// Loads cuBLASLt and chooses an algorithm for products of this type and size on the current GPU;
+// pointers are not looked at. Null if that is done, otherwise what is wrong. For any thread.
+char const* prepare_linear(Linear const& problem) noexcept;
+
+// Queues the product, prepared before, on the stream and returns; allocates nothing on the GPU, so
+// CUDA graphs capture it. The same numbers give the same sums each time: no algorithm is taken that
+// splits K over blocks.
+cudaError_t linear(Linear const& problem, cudaStream_t stream) noexcept;
+
+} // namespace codetr

@@ -1,0 +1,117 @@
+"""Linear layers by cuBLASLt on a GPU against float64; "large" as in test_kernel_gpu.py."""
+
+import ctypes
+import threading
+
+import pytest
+import torch
+
+from tests.plugin.linear_problems import DTYPES, WORKSPACE, exact, make_problem
+
+pytestmark = pytest.mark.gpu
+
+SIZES = {
+    "odd_rows": (77, 192, 192),
+    "one_row": (1, 192, 768),
+    "narrow": (1001, 8, 16),
+    "fc1": (2400, 768, 3072),
+    "fc2": (2400, 3072, 768),
+    "last_stage": (600, 6144, 1536),
+    "large": (153600, 192, 768),
+}
+
+
+@pytest.fixture
+def library(build_folder):
+    # PyTorch has loaded a cuBLASLt by the time of its first product.
+    (torch.ones(8, 8, device="cuda") @ torch.ones(8, 8, device="cuda")).sum().item()
+    loaded = ctypes.CDLL(str(build_folder / "libcodetr_kernel_test.so"))
+    loaded.codetr_prepare_linear.restype = ctypes.c_char_p
+    return loaded
+
+
+def run(library, problem):
+    output = problem.empty_output()
+    # Bytes of 0xFF are NaN in every type.
+    workspace = torch.full((WORKSPACE,), 0xFF, dtype=torch.uint8, device="cuda")
+    struct = ctypes.byref(problem.struct(output, workspace))
+    assert library.codetr_prepare_linear(struct) is None
+    stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+    assert library.codetr_linear(struct, stream) == 0
+    torch.cuda.current_stream().synchronize()
+    return output
+
+
+def assert_right(output, problem):
+    expected = exact(problem)
+    assert output.isfinite().all()
+    # Rounding of the output, and of GELU's tanh by the GPU's own instruction.
+    limit = torch.finfo(output.dtype).eps * expected.abs() + 1e-3
+    assert ((output.double() - expected).abs() <= limit).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gelu", [False, True], ids=["plain", "gelu"])
+@pytest.mark.parametrize("size", SIZES)
+def test_agrees_with_float64(library, size, gelu, dtype):
+    problem = make_problem(*SIZES[size], gelu=gelu, dtype=DTYPES[dtype])
+    assert_right(run(library, problem), problem)
+
+
+@pytest.mark.parametrize("size", ["fc1", "fc2", "last_stage"])
+def test_runs_are_equal_bit_for_bit(library, size):
+    problem = make_problem(*SIZES[size], gelu=True, dtype=torch.float16)
+    first = run(library, problem)
+    assert all(torch.equal(run(library, problem), first) for _ in range(20))
+
+
+def test_a_cuda_graph_captures_it(library):
+    problem = make_problem(*SIZES["fc1"], gelu=True, dtype=torch.float16)
+    workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
+    output = problem.empty_output()
+    struct = ctypes.byref(problem.struct(output, workspace))
+    assert library.codetr_prepare_linear(struct) is None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        assert library.codetr_linear(struct, stream) == 0
+    problem.x.normal_()  # the replay has to see what the buffers hold by then
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(output, run(library, problem))
+
+
+def test_threads_with_streams_of_their_own(library):
+    """Each with its own workspace; the algorithms are shared."""
+    problems = [
+        make_problem(rows, 768, 3072, gelu=True, dtype=torch.float16) for rows in (600, 601, 602)
+    ]
+    wanted = [run(library, problem) for problem in problems]
+    torch.cuda.synchronize()
+    wrong = []
+
+    def work(index):
+        with torch.cuda.stream(torch.cuda.Stream()):
+            for _ in range(50):
+                if not torch.equal(run(library, problems[index]), wanted[index]):
+                    wrong.append(index)
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(problems))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"inputs": 196}, {"outputs": 4}, {"rows": -1}, {"type": 0}, {"bias": 8}], ids=str
+)
+def test_what_does_not_fit_is_refused(library, wrong):
+    problem = make_problem(8, 192, 192, gelu=False, dtype=torch.float16)
+    workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
+    struct = problem.struct(problem.empty_output(), workspace)
+    for name, number in wrong.items():
+        setattr(struct, name, number)
+    invalid_value = 1
+    assert library.codetr_linear(ctypes.byref(struct), None) == invalid_value
