@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 
 namespace codetr {
 
@@ -15,17 +16,18 @@ namespace {
 enum Tensor { kX, kWeight, kBias, kOutput, kTensors };
 
 constexpr std::array<Wanted, kMaxTensors> kWanted = {{
-    {"x", 4, "(B, H, W, K) with B*H*W below 2^31 and K a multiple of 8", "float16 or bfloat16"},
+    {"x", 4, "(B, H, W, K) or (B, S, K) with below 2^31 rows and K a multiple of 8",
+     "float16 or bfloat16", 3},
     {"weight", 2, "(N, K) with N a multiple of 8", "the type of x"},
     {"bias", 1, "(N)", "the type of x"},
-    {"output", 4, "(B, H, W, N)", "the type of x"},
+    {"output", 4, "as x, with N for K", "the type of x", 3},
 }};
 
-bool rows_fit(int64_t const* x) {
-    constexpr int64_t kMost = (int64_t{1} << 31) - 1;
-    // Sizes are below 2^31 each, so the product of two fits.
-    int64_t const tokens = std::max<int64_t>(x[1], 1) * std::max<int64_t>(x[2], 1);
-    return tokens <= kMost && tokens * std::max<int64_t>(x[0], 1) <= kMost;
+// The product of all sizes but the last, unknown ones as 1; 2^31 where it is more than any size.
+int64_t rows_of(trt::Dims const& x) {
+    return std::accumulate(x.d, x.d + x.nbDims - 1, int64_t{1}, [](int64_t rows, int64_t size) {
+        return times(rows, size == -1 ? 1 : size);
+    });
 }
 
 Linear describe(trt::PluginTensorDesc const* in, Values const& values) {
@@ -34,8 +36,8 @@ Linear describe(trt::PluginTensorDesc const* in, Values const& values) {
     };
     Linear problem{};
     problem.type = type_of(in[kX].type);
-    problem.rows = size(kX, 0) * size(kX, 1) * size(kX, 2);
-    problem.inputs = size(kX, 3);
+    problem.rows = static_cast<int32_t>(rows_of(in[kX].dims));
+    problem.inputs = size(kWeight, 1);
     problem.outputs = size(kWeight, 0);
     problem.gelu = values[0];
     return problem;
@@ -47,25 +49,25 @@ class LinearOperator final : public Operator {
         : Operator("CoDetrLinear", {{{"gelu", 0, 1}}}, kWanted, kOutput) {}
 
     int32_t find_wrong(Shapes const& shapes, Values const&) const noexcept override {
-        auto const& x = shapes[kX].d;
+        trt::Dims const& x = shapes[kX];
+        trt::Dims const& output = shapes[kOutput];
         auto const& weight = shapes[kWeight].d;
-        auto const& output = shapes[kOutput].d;
+        int32_t const last = x.nbDims - 1;
         std::array<bool, kTensors> const fits = {
-            rows_fit(x) && (x[3] == -1 || x[3] % 8 == 0),
-            agree(weight[1], x[3]) && (weight[0] == -1 || weight[0] % 8 == 0),
+            rows_of(x) < int64_t{1} << 31 && (x.d[last] == -1 || x.d[last] % 8 == 0),
+            agree(weight[1], x.d[last]) && (weight[0] == -1 || weight[0] % 8 == 0),
             agree(shapes[kBias].d[0], weight[0]),
-            std::equal(output, output + 3, x, agree) && agree(output[3], weight[0]),
+            output.nbDims == x.nbDims && std::equal(output.d, output.d + last, x.d, agree)
+                && agree(output.d[last], weight[0]),
         };
         return static_cast<int32_t>(std::find(fits.begin(), fits.end(), false) - fits.begin());
     }
 
     Letters letters(Shapes const& shapes, Values const&) const noexcept override {
         Letters text{};
-        std::snprintf(text.data(), text.size(), "B=%lld H=%lld W=%lld K=%lld N=%lld",
-                      static_cast<long long>(shapes[kX].d[0]),
-                      static_cast<long long>(shapes[kX].d[1]),
-                      static_cast<long long>(shapes[kX].d[2]),
-                      static_cast<long long>(shapes[kX].d[3]),
+        std::snprintf(text.data(), text.size(), "%lld rows, K=%lld N=%lld",
+                      static_cast<long long>(rows_of(shapes[kX])),
+                      static_cast<long long>(shapes[kWeight].d[1]),
                       static_cast<long long>(shapes[kWeight].d[0]));
         return text;
     }
@@ -77,7 +79,7 @@ class LinearOperator final : public Operator {
     trt::DimsExprs output_shape(trt::DimsExprs const* in,
                                 trt::IExprBuilder&) const noexcept override {
         trt::DimsExprs shape = in[kX];
-        shape.d[3] = in[kWeight].d[0];
+        shape.d[shape.nbDims - 1] = in[kWeight].d[0];
         return shape;
     }
 

@@ -26,6 +26,7 @@ struct Wanted {
     int32_t rank;
     char const* shape;
     char const* type;
+    int32_t other_rank = 0; // that it may have too; 0: none
 };
 
 constexpr int kMaxAttributes = 2;

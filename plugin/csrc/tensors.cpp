@@ -73,10 +73,11 @@ bool counts_fit(Operator const& op, int32_t inputs, int32_t outputs, Label const
 
 bool rank_fits(Operator const& op, int32_t tensor, int32_t rank, Label const& label) noexcept {
     Wanted const& wanted = op.tensors[tensor];
-    if (rank != wanted.rank) {
+    bool const fits = rank == wanted.rank || (wanted.other_rank != 0 && rank == wanted.other_rank);
+    if (!fits) {
         report(label, "%s has rank %d; wanted %s", wanted.name, rank, wanted.shape);
     }
-    return rank == wanted.rank;
+    return fits;
 }
 
 bool shapes_fit(Operator const& op, Shapes const& shapes, Values const& values,

@@ -70,16 +70,17 @@ void check_shapes(IPluginV3& plugin) {
         char const* why;
         Shapes shapes;
     } const refused[] = {
-        {"x is (2, 30, 40, 196); wanted (B, H, W, K) with B*H*W below 2^31 and K a multiple of 8, "
-         "where B=2 H=30 W=40 K=196 N=768\n",
+        {"x is (2, 30, 40, 196); wanted (B, H, W, K) or (B, S, K) with below 2^31 rows and K a "
+         "multiple of 8, where 2400 rows, K=192 N=768\n",
          with(0, {4, {2, 30, 40, 196}})},
         {"x is (2, 32768, 32768, 192)", with(0, {4, {2, 1 << 15, 1 << 15, 192}})},
-        {"x has rank 3; wanted (B, H, W, K)", with(0, {3, {2, 1200, 192}})},
+        {"x has rank 2; wanted (B, H, W, K)", with(0, {2, {2400, 192}})},
         {"weight is (192, 768); wanted (N, K)", with(1, {2, {192, 768}})},
         {"weight is (764, 192)", with(1, {2, {764, 192}})},
         {"bias is (192); wanted (N)", with(2, {1, {192}})},
-        {"output is (2, 30, 40, 192); wanted (B, H, W, N)", with(3, {4, {2, 30, 40, 192}})},
+        {"output is (2, 30, 40, 192); wanted as x, with N for K", with(3, {4, {2, 30, 40, 192}})},
         {"output is (2, 30, 20, 768)", with(3, {4, {2, 30, 20, 768}})},
+        {"output is (2, 1200, 768)", with(3, {3, {2, 1200, 768}})},
     };
     for (auto const& [why, shapes] : refused) {
         CHECK(refuses(why, [&, &shapes = shapes] { return accepted(plugin, shapes); }));
@@ -87,6 +88,8 @@ void check_shapes(IPluginV3& plugin) {
     Shapes unknown = kGood;
     unknown[0].d[0] = unknown[3].d[0] = -1;
     CHECK(accepted(plugin, unknown));
+    Shapes const tokens = {{{3, {2, 1200, 192}}, kGood[1], kGood[2], {3, {2, 1200, 768}}}};
+    CHECK(accepted(plugin, tokens));
 }
 
 void check_output(IPluginV3OneBuild& plugin) {
