@@ -46,9 +46,15 @@ def load(path: Path) -> TensorRTModel:
 
 
 def name_of(model: TensorRTModel) -> str:
-    """What a row calls an engine: "engine-fp16", or "tensorrt-plain-fp16" without the plugin."""
-    kind = "engine" if model.manifest["model"]["role"] == "plugin" else "tensorrt-plain"
-    return f"{kind}-{model.spec.metadata.precision}"
+    """What a row calls an engine: "engine-fp16", "engine-fp16-all", "tensorrt-plain-fp16".
+
+    They have the plugin's attention, all of its kernels, and none.
+    """
+    described = model.manifest["model"]
+    precision = model.spec.metadata.precision
+    if described["role"] != "plugin":
+        return f"tensorrt-plain-{precision}"
+    return f"engine-{precision}" + ("-all" if described.get("kernels") == "all" else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -177,9 +177,10 @@ def _accuracy(verification: dict[str, Any] | None) -> tuple[str, str]:
 
 def _stem(row: Row) -> str:
     """Of the files of an engine, as ``benchmarks.gpu`` names them."""
-    kind, _, precision = row["contender"].rpartition("-")
-    stem = f"{row['model']}-{row['height']}x{row['width']}-{precision}"
-    return f"{stem}.ref" if kind == "tensorrt-plain" else stem
+    contender = row["contender"]
+    build = contender.removeprefix("engine-").removeprefix("tensorrt-plain-")
+    stem = f"{row['model']}-{row['height']}x{row['width']}-{build}"
+    return f"{stem}.ref" if contender.startswith("tensorrt-plain-") else stem
 
 
 def _throughput(rates: Sequence[Row]) -> str:
