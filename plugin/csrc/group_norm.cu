@@ -12,14 +12,13 @@
 namespace codetr {
 namespace {
 
-constexpr int32_t kMaxGridY = 65535; // CUDA's limit
 // Of the second kernel. As many as are resident on a large GPU; each reads all statistics first.
 constexpr int32_t kMaxBlocks = 512;
 
 bool fits_together(GroupNorm const& p) {
     // Chunks are counted in int32, up to one after the last.
     constexpr int32_t kMax = std::numeric_limits<int32_t>::max() - (1 << 24);
-    if (p.batch < 0 || p.batch > kMaxGridY || p.height <= 0 || p.width <= 0 || p.groups <= 0
+    if (p.batch < 0 || p.batch > kMaxNormBatch || p.height <= 0 || p.width <= 0 || p.groups <= 0
         || p.channels <= 0 || p.channels > kMaxNormChannels || p.channels % kVector != 0
         || p.channels % p.groups != 0 || p.height > kMax / p.width) {
         return false;

@@ -17,6 +17,7 @@ namespace codetr {
 
 constexpr float kNormEpsilon = 1e-5F; // added to variances
 constexpr int32_t kMaxNormChannels = 2048;
+constexpr int32_t kMaxNormBatch = 65535; // CUDA's limit of a grid
 
 // All pointers are device memory, aligned to 16 bytes, all tensors dense and row-major.
 struct GroupNorm {
@@ -26,7 +27,7 @@ struct GroupNorm {
     void* output;        // (B, H, W, C)
     void* workspace;     // group_norm_workspace() bytes of any content
     DataType type;       // of x and output: float16 or bfloat16
-    int32_t batch;       // B
+    int32_t batch;       // B, at most kMaxNormBatch
     int32_t height;      // H
     int32_t width;       // W
     int32_t channels;    // C, at most kMaxNormChannels

@@ -70,7 +70,8 @@ class GroupNormOperator final : public Operator {
     }
 
     size_t workspace_size(Shapes const& largest, Values const& values) const noexcept override {
-        return group_norm_workspace(static_cast<int32_t>(largest[kX].d[0]), values[0]);
+        auto const batch = std::clamp(largest[kX].d[0], int64_t{0}, int64_t{kMaxNormBatch});
+        return group_norm_workspace(static_cast<int32_t>(batch), values[0]);
     }
 
     cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to,

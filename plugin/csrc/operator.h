@@ -63,7 +63,8 @@ class Operator {
     virtual nvinfer1::DimsExprs output_shape(nvinfer1::DimsExprs const* in,
                                              nvinfer1::IExprBuilder& builder) const noexcept = 0;
 
-    // Bytes that `launch` needs beside the tensors, for these shapes and all smaller ones.
+    // Bytes that `launch` needs beside the tensors, for these shapes and all smaller ones. Ranks
+    // fit; sizes may be any.
     virtual size_t workspace_size(Shapes const&, Values const&) const noexcept { return 0; }
 
     // What can be done before `launch` for these types and shapes; null, or what is wrong.
@@ -71,7 +72,7 @@ class Operator {
         return nullptr;
     }
 
-    // Queues the kernel. The workspace holds whatever was left there.
+    // Queues the kernel. Ranks fit. The workspace holds whatever was left there.
     virtual cudaError_t launch(nvinfer1::PluginTensorDesc const* in, void const* const* from,
                                void* to, void* workspace, Values const& values,
                                cudaStream_t stream) const noexcept = 0;

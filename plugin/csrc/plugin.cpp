@@ -92,13 +92,20 @@ bool Plugin::supportsFormatCombination(int32_t position, trt::DynamicPluginTenso
 }
 
 size_t Plugin::getWorkspaceSize(trt::DynamicPluginTensorDesc const* in, int32_t inputs,
-                                trt::DynamicPluginTensorDesc const*, int32_t) const noexcept {
+                                trt::DynamicPluginTensorDesc const* out,
+                                int32_t outputs) const noexcept {
+    if (!counts_fit(operator_, count(in, inputs), count(out, outputs), label())) {
+        return 0;
+    }
     Shapes largest{};
-    for (int32_t i = 0; i < std::min(inputs, operator_.inputs); ++i) {
-        largest[i] = in[i].max;
+    for (int32_t i = 0; i < inputs; ++i) {
+        largest[i] = in[i].desc.dims;
+        if (!rank_fits(operator_, i, largest[i].nbDims, label())) {
+            return 0;
+        }
         // What is known is no bound, and taken as it is should the bounds say less.
-        for (int32_t axis = 0; axis < in[i].desc.dims.nbDims; ++axis) {
-            largest[i].d[axis] = std::max(in[i].max.d[axis], in[i].desc.dims.d[axis]);
+        for (int32_t axis = 0; axis < largest[i].nbDims; ++axis) {
+            largest[i].d[axis] = std::max(largest[i].d[axis], in[i].max.d[axis]);
         }
     }
     return operator_.workspace_size(largest, fields_.values);
@@ -130,6 +137,11 @@ int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc c
     int32_t const given = count(in, count(inputs, operator_.inputs));
     if (!counts_fit(operator_, given, count(outputs, 1), label())) {
         return kRefused;
+    }
+    for (int32_t i = 0; i < given; ++i) {
+        if (!rank_fits(operator_, i, in[i].dims.nbDims, label())) {
+            return kRefused;
+        }
     }
     cudaError_t const error =
         operator_.launch(in, inputs, outputs[0], workspace, fields_.values, stream);

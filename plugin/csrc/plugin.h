@@ -65,6 +65,7 @@ class Plugin final : public nvinfer1::IPluginV3,
                             nvinfer1::IExprBuilder& builder) noexcept override;
     bool supportsFormatCombination(int32_t position, nvinfer1::DynamicPluginTensorDesc const* all,
                                    int32_t inputs, int32_t outputs) noexcept override;
+    // 0 for what it refuses.
     size_t getWorkspaceSize(nvinfer1::DynamicPluginTensorDesc const* in, int32_t inputs,
                             nvinfer1::DynamicPluginTensorDesc const* out,
                             int32_t outputs) const noexcept override;

@@ -105,7 +105,14 @@ void check_output(IPluginV3OneBuild& plugin) {
     DimsExprs out{};
     CHECK(plugin.getOutputShapes(in, 3, nullptr, 0, &out, 1, builder) == 0);
     CHECK(out.nbDims == 4 && out.d[2] == in[0].d[2] && out.d[3] == in[1].d[0]);
-    CHECK(plugin.getWorkspaceSize(nullptr, 0, nullptr, 0) == size_t{32} << 20);
+}
+
+void check_workspace(IPluginV3OneBuild& plugin) {
+    DynamicPluginTensorDesc all[kTensors]{};
+    for (int i = 0; i < kTensors; ++i) {
+        all[i].desc.dims = kGood[i];
+    }
+    CHECK(plugin.getWorkspaceSize(all, 3, all + 3, 1) == size_t{32} << 20);
 }
 
 // Null pointers are refused before cuBLASLt is asked for.
@@ -129,5 +136,6 @@ void check_linear(IPluginCreatorV3One& creator) {
     check_formats(build(*plugin));
     check_shapes(*plugin);
     check_output(build(*plugin));
+    check_workspace(build(*plugin));
     check_launch(*plugin);
 }

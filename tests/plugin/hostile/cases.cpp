@@ -1,5 +1,7 @@
-// What the two operators take, in numbers that cannot overflow.
+// What the operators take, in numbers that cannot overflow.
 #include "hostile.h"
+
+#include <algorithm>
 
 namespace hostile {
 
@@ -58,14 +60,79 @@ bool window_type_fits(int tensor, DataType own, DataType first) {
     return tensor == 0 ? own == DataType::kHALF || own == DataType::kBF16 : own == first;
 }
 
+bool normalised(Shapes const& s, Values const& values) {
+    Wide const channels = s[0].d[3], groups = values[0];
+    bool fits = all_are_sizes(s) && agree(s[1].d[0], channels) && agree(s[2].d[0], channels);
+    for (int i = 0; i < 4; ++i) {
+        fits = fits && agree(s[3].d[i], s[0].d[i]);
+    }
+    return fits
+           && (channels == -1
+               || (channels <= 2048 && channels % 8 == 0
+                   && (channels == 4 * groups || channels % (8 * groups) == 0)));
+}
+
+bool norm_type_fits(int tensor, DataType own, DataType first) {
+    switch (tensor) {
+    case 0: return own == DataType::kHALF || own == DataType::kBF16;
+    case 3: return own == first;
+    default: return own == DataType::kFLOAT;
+    }
+}
+
+// 128 chunks of a group of a picture have 8 bytes each.
+size_t norm_workspace(Shapes const& s, Values const& values) {
+    auto const batch = static_cast<size_t>(std::clamp<Wide>(s[0].d[0], 0, 65535));
+    return batch * static_cast<size_t>(values[0]) * 128 * 8;
+}
+
+bool multiplied(Shapes const& s, Values const&) {
+    if (!all_are_sizes(s)) {
+        return false;
+    }
+    int const last = s[0].nbDims - 1;
+    Wide const inputs = s[0].d[last], outputs = s[1].d[0];
+    Wide rows = 1; // three sizes at most, so there is room
+    bool fits = (inputs == -1 || inputs % 8 == 0) && (outputs == -1 || outputs % 8 == 0)
+                && agree(s[1].d[1], inputs) && agree(s[2].d[0], outputs)
+                && agree(s[3].d[last], outputs);
+    for (int i = 0; i < last; ++i) {
+        rows *= s[0].d[i] == -1 ? 1 : s[0].d[i];
+        fits = fits && agree(s[3].d[i], s[0].d[i]);
+    }
+    return fits && rows <= kMax32;
+}
+
+Case linear(Shapes const& shapes, std::vector<std::vector<std::array<int, 2>>> const& letters,
+            int32_t other_rank) {
+    return {
+        "CoDetrLinear",
+        {{{"gelu", 0, 1, 1}}},
+        shapes,
+        letters,
+        multiplied,
+        [](Shapes const& s) {
+            Dims output = s[0];
+            output.d[output.nbDims - 1] = s[1].d[0];
+            return output;
+        },
+        window_type_fits, // the same
+        2,
+        other_rank,
+        [](Shapes const& s) {
+            auto const& weight = s[1].d;
+            return weight[0] > 0 && weight[1] > 0 && weight[1] % 8 == 0;
+        },
+        [](Shapes const&, Values const&) { return size_t{32} << 20; },
+    };
+}
+
 } // namespace
 
 // Batch 2, 85 tokens of 3 levels, 7 queries.
 Case const kSampling{
     "CoDetrMSDeformAttn",
-    {"num_heads", "num_points"},
-    {1, 1},
-    {8, 4},
+    {{{"num_heads", 1, 8, kMax32}, {"num_points", 1, 4, kMax32}}},
     {{3, {2, 85, 256}}, {3, {2, 7, 288}}, {3, {2, 7, 4}}, {2, {3, 2}}, {3, {2, 3, 2}},
      {3, {2, 7, 256}}},
     {{{0, 0}, {1, 0}, {2, 0}, {4, 0}}, // B, S, Q, C, L
@@ -82,9 +149,7 @@ Case const kSampling{
 // Batch 2, a map of 30 x 40, 6 heads, windows of 12.
 Case const kWindows{
     "CoDetrWindowAttention",
-    {"window_size", "shift"},
-    {1, 0},
-    {12, 6},
+    {{{"window_size", 1, 12, kMax32}, {"shift", 0, 6, kMax32}}},
     {{4, {2, 30, 40, 576}}, {1, {576}}, {3, {6, 144, 144}}, {4, {2, 30, 40, 192}}},
     {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{2, 0}}}, // B, H, W, M
     windows_fit,
@@ -95,5 +160,32 @@ Case const kWindows{
     window_type_fits,
     2,
 };
+
+// Batch 2, a map of 30 x 40, 256 channels in groups of 4.
+Case const kNorm{
+    "CoDetrGroupNorm",
+    {{{"num_groups", 1, 64, kMax32}}},
+    {{4, {2, 30, 40, 256}}, {1, {256}}, {1, {256}}, {4, {2, 30, 40, 256}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{0, 3}, {1, 0}, {2, 0}}}, // B, H, W, C
+    normalised,
+    [](Shapes const& s) { return s[0]; },
+    norm_type_fits,
+    2,
+    0,
+    [](Shapes const&) { return true; },
+    norm_workspace,
+};
+
+// Batch 2, a map of 30 x 40, 192 channels to 768.
+Case const kMaps = linear(
+    {{4, {2, 30, 40, 192}}, {2, {768, 192}}, {1, {768}}, {4, {2, 30, 40, 768}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{0, 3}, {1, 1}}, {{1, 0}, {2, 0}}}, // B, H, W, K, N
+    3);
+
+// Batch 2, 1200 tokens.
+Case const kTokens = linear(
+    {{3, {2, 1200, 192}}, {2, {768, 192}}, {1, {768}}, {3, {2, 1200, 768}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}, {1, 1}}, {{1, 0}, {2, 0}}}, // B, S, K, N
+    4);
 
 } // namespace hostile

@@ -1,6 +1,8 @@
 // Attributes of all names, types, lengths and values, alone, in pairs, thrice; none at all.
 #include "hostile.h"
 
+#include <algorithm>
+
 namespace hostile {
 
 namespace {
@@ -29,16 +31,18 @@ std::vector<Given> all_fields(Case const& of) {
         }
     }
     std::vector<Given> all;
-    auto const [first, second] = of.attributes;
-    char const* const names[] = {first, second, "", "%s%n", kLong.c_str(), nullptr};
-    for (char const* name : names) {
-        int const attribute = name == first ? 0 : name == second ? 1 : -1;
+    auto const& [first, second] = of.attributes;
+    for (char const* name : std::set{first.name, second.name, "", "%s%n", kLong.c_str(),
+                                     static_cast<char const*>(nullptr)}) {
+        bool const known = name != nullptr && (name == first.name || name == second.name);
+        int const attribute = !known ? -1 : name == first.name ? 0 : 1;
         for (int type = -1; type < 16; ++type) {
             for (int32_t const length : {kMin32, -1, 0, 1, 2, kMax32}) {
                 for (auto const& [data, value] : values) {
                     auto const kind = static_cast<PluginFieldType>(type);
-                    bool const fits = attribute >= 0 && kind == PluginFieldType::kINT32
-                                      && length == 1 && data != nullptr && value >= of.lowest[attribute];
+                    bool const fits = known && kind == PluginFieldType::kINT32 && length == 1
+                                      && data != nullptr && value >= of.attributes[attribute].lowest
+                                      && value <= of.attributes[attribute].highest;
                     all.push_back({{name, data, kind, length}, attribute, fits});
                 }
             }
@@ -52,26 +56,29 @@ bool created(IPluginCreatorV3One& creator, Case const& of, std::vector<PluginFie
 }
 
 void check_fields(IPluginCreatorV3One& creator, Case const& of) {
-    std::vector<PluginField> good;
-    for (int i = 0; i < 2; ++i) {
-        good.push_back({of.attributes[i], &of.values[i], PluginFieldType::kINT32, 1});
-    }
+    Values const values = of.values();
+    std::vector<PluginField> const good = fields(of, values);
+    int const count = static_cast<int>(good.size());
     for (Given const& given : all_fields(of)) {
-        CHECK(!created(creator, of, {given.field}));
-        for (int i = 0; i < 2; ++i) {
-            bool const fits = given.fits && given.attribute == 1 - i;
-            CHECK(created(creator, of, {good[i], given.field}) == fits);
-            CHECK(created(creator, of, {given.field, good[i]}) == fits);
+        CHECK(created(creator, of, {given.field}) == (given.fits && count == 1));
+        for (int i = 0; i < count; ++i) {
+            std::vector<PluginField> some = good;
+            some[i] = given.field;
+            bool const fits = given.fits && given.attribute == i;
+            CHECK(created(creator, of, some) == fits);
+            std::reverse(some.begin(), some.end());
+            CHECK(created(creator, of, some) == fits);
         }
-        CHECK(!created(creator, of, {good[0], given.field, good[1]}));
+        std::vector<PluginField> more = good;
+        more.insert(more.begin() + 1, given.field);
+        CHECK(!created(creator, of, more));
     }
 }
 
 void check_collections(IPluginCreatorV3One& creator, Case const& of) {
-    std::vector<PluginField> good;
-    for (int i = 0; i < 2; ++i) {
-        good.push_back({of.attributes[i], &of.values[i], PluginFieldType::kINT32, 1});
-    }
+    Values const values = of.values();
+    std::vector<PluginField> const good = fields(of, values);
+    int32_t const needed = static_cast<int32_t>(good.size());
     auto const made = [&](PluginFieldCollection const* collection, char const* layer, int phase) {
         std::string const begin = layer == nullptr || *layer == '\0' ? ": " : " '";
         return accepts(of.op + begin, [&] {
@@ -86,8 +93,8 @@ void check_collections(IPluginCreatorV3One& creator, Case const& of) {
             for (int32_t const count : kCounts) {
                 PluginFieldCollection const nothing{count, nullptr};
                 CHECK(!made(&nothing, layer, phase));
-                PluginFieldCollection const some{std::min(count, 2), good.data()};
-                CHECK(made(&some, layer, phase) == (count >= 2));
+                PluginFieldCollection const some{std::min(count, needed), good.data()};
+                CHECK(made(&some, layer, phase) == (count >= needed));
             }
         }
     }

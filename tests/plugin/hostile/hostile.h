@@ -7,6 +7,7 @@
 #include <array>
 #include <cstdint>
 #include <limits>
+#include <set>
 
 namespace hostile {
 
@@ -20,12 +21,17 @@ constexpr int32_t kMax32 = std::numeric_limits<int32_t>::max();
 constexpr int64_t kMin64 = std::numeric_limits<int64_t>::min();
 constexpr int64_t kMax64 = std::numeric_limits<int64_t>::max();
 
+struct Attribute {
+    char const* name = nullptr; // none
+    int32_t lowest = 0;
+    int32_t value = 0; // that goes with the shapes
+    int32_t highest = 0;
+};
+
 // What an operator takes, said once more.
 struct Case {
     std::string op;
-    std::array<char const*, 2> attributes;
-    Values lowest;
-    Values values; // that go with the shapes
+    std::array<Attribute, 2> attributes;
     Shapes shapes;
     std::vector<std::vector<std::array<int, 2>>> letters; // tensor and dimension where each stands
     // Of shapes whose ranks are right.
@@ -33,12 +39,25 @@ struct Case {
     Dims (*output)(Shapes const& shapes);
     bool (*type_fits)(int tensor, DataType own, DataType first);
     int first_types; // that the first tensor may have; the others may have one, given the first's
+    int32_t other_rank = 0; // that the first tensor may have too
+    // Whether shapes that fit are prepared for.
+    bool (*can_run)(Shapes const& shapes) = [](Shapes const&) { return true; };
+    size_t (*workspace)(Shapes const& shapes, Values const& values) =
+        [](Shapes const&, Values const&) { return size_t{0}; };
 
     int32_t inputs() const { return static_cast<int32_t>(shapes.size()) - 1; }
+    Values values() const { return {attributes[0].value, attributes[1].value}; }
+    bool rank_fits(int32_t tensor, int32_t rank) const {
+        bool const other = tensor == 0 && other_rank != 0 && rank == other_rank;
+        return other || rank == shapes[tensor].nbDims;
+    }
 };
 
 extern Case const kSampling;
 extern Case const kWindows;
+extern Case const kNorm;
+extern Case const kMaps;   // linear layers of maps
+extern Case const kTokens; // and of tokens
 
 extern int64_t calls; // so far
 
@@ -73,7 +92,9 @@ template <typename Call> bool accepts(Case const& of, Call const& call) {
     return accepts(of.op + " 'node': ", call);
 }
 
-std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, Case const& of, Values values);
+// The attributes, in order; they point to `values`.
+std::vector<PluginField> fields(Case const& of, Values const& values);
+std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, Case const& of, Values const& values);
 
 // Each goes through one kind of calls.
 void check_creation(IPluginCreatorV3One& creator, Case const& of);
@@ -81,6 +102,7 @@ void check_formats(IPluginCreatorV3One& creator, Case const& of);
 void check_shapes(IPluginCreatorV3One& creator, Case const& of);
 void check_outputs(IPluginCreatorV3One& creator, Case const& of);
 void check_launches(IPluginCreatorV3One& creator, Case const& of);
+void check_workspaces(IPluginCreatorV3One& creator, Case const& of);
 void check_copies(IPluginCreatorV3One& creator, Case const& of);
 
 // Numbers of tensors, right and wrong.
@@ -117,8 +139,12 @@ template <typename Visit> void for_all_sizes(Case const& of, Visit const& visit)
 // Calls `visit` with plugins of attributes from the smallest to the largest.
 template <typename Visit>
 void for_all_values(IPluginCreatorV3One& creator, Case const& of, Visit const& visit) {
-    for (Values const values : {of.values, of.lowest, Values{kMax32, kMax32},
-                                Values{of.lowest[0], kMax32}, Values{kMax32, of.lowest[1]}}) {
+    auto const& [first, second] = of.attributes;
+    std::set<Values> all{of.values()};
+    for (int32_t const value : {first.lowest, first.highest}) {
+        all.insert({{value, second.lowest}, {value, second.highest}});
+    }
+    for (Values const& values : all) {
         visit(*make(creator, of, values), values);
     }
 }

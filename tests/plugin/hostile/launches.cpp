@@ -1,6 +1,8 @@
 // What TensorRT calls when an engine runs, up to the launch itself (launch_on_cpu.h).
 #include "hostile.h"
 
+#include <algorithm>
+
 namespace hostile {
 
 namespace {
@@ -28,22 +30,60 @@ template <typename Visit> void for_all_letters(Case const& of, Visit const& visi
 }
 
 bool runs(IPluginV3& plugin, Case const& of, PluginTensorDesc const* in, void const* const* from,
-          void* const* to) {
+          void* const* to, void* workspace) {
     PluginTensorDesc const out{};
     return accepts(of, [&] {
-        return runtime(plugin).enqueue(in, &out, from, to, nullptr, nullptr) == 0;
+        return runtime(plugin).enqueue(in, &out, from, to, workspace, nullptr) == 0;
     });
+}
+
+std::set<Values> all_values(Case const& of) {
+    auto const& [first, second] = of.attributes;
+    std::set<Values> all;
+    for (Values const& values : {of.values(), Values{1 << 18, 4}, Values{kMax32, kMax32},
+                                 Values{kMax32 - 1, second.lowest}, Values{first.lowest, kMax32}}) {
+        all.insert({std::clamp(values[0], first.lowest, first.highest),
+                    std::clamp(values[1], second.lowest, second.highest)});
+    }
+    return all;
+}
+
+void* const kPlace = reinterpret_cast<void*>(4096);
+
+// Of the right tensors: arrays, a workspace, or ranks that are not.
+void check_missing(IPluginCreatorV3One& creator, Case const& of) {
+    auto const plugin = make(creator, of, of.values());
+    std::vector<PluginTensorDesc> in(of.inputs());
+    for (int i = 0; i < of.inputs(); ++i) {
+        in[i].dims = of.shapes[i];
+        in[i].type = DataType::kHALF;
+    }
+    std::vector<void const*> const from(of.inputs(), kPlace);
+    void* const to = kPlace;
+    CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
+    CHECK(!runs(*plugin, of, nullptr, from.data(), &to, kPlace));
+    CHECK(!runs(*plugin, of, in.data(), nullptr, &to, kPlace));
+    CHECK(!runs(*plugin, of, in.data(), from.data(), nullptr, kPlace));
+    CHECK(runs(*plugin, of, in.data(), from.data(), &to, nullptr)
+          == (of.workspace(of.shapes, of.values()) == 0));
+    for (int32_t tensor = 0; tensor < of.inputs(); ++tensor) {
+        for (int32_t const rank : kCounts) {
+            in[tensor].dims.nbDims = rank;
+            CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace)
+                  == of.rank_fits(tensor, rank));
+        }
+        in[tensor].dims.nbDims = of.shapes[tensor].nbDims;
+    }
 }
 
 } // namespace
 
 void check_launches(IPluginCreatorV3One& creator, Case const& of) {
     std::vector<PluginTensorDesc> in(of.inputs());
-    std::vector<void const*> const from(of.inputs(), reinterpret_cast<void const*>(4096));
-    auto const to = std::make_unique<void*>(reinterpret_cast<void*>(4096));
+    std::vector<void const*> const from(of.inputs(), kPlace);
+    auto const to = std::make_unique<void*>(kPlace);
     int64_t launches = 0;
-    for (Values const values : {of.values, Values{1 << 18, 4}, Values{kMax32, kMax32},
-                                Values{kMax32 - 1, of.lowest[1]}, Values{of.lowest[0], kMax32}}) {
+    for (Values const& values : all_values(of)) {
         auto const plugin = make(creator, of, values);
         for_all_letters(of, [&](Shapes const& shapes) {
             for (int i = 0; i < of.inputs(); ++i) {
@@ -51,15 +91,12 @@ void check_launches(IPluginCreatorV3One& creator, Case const& of) {
             }
             for (DataType const type : kReal) {
                 in[0].type = type;
-                launches += runs(*plugin, of, in.data(), from.data(), to.get());
+                launches += runs(*plugin, of, in.data(), from.data(), to.get(), kPlace);
             }
         });
     }
     CHECK(launches > 0);
-    auto const plugin = make(creator, of, of.values);
-    CHECK(!runs(*plugin, of, nullptr, from.data(), to.get()));
-    CHECK(!runs(*plugin, of, in.data(), nullptr, to.get()));
-    CHECK(!runs(*plugin, of, in.data(), from.data(), nullptr));
+    check_missing(creator, of);
 }
 
 } // namespace hostile
