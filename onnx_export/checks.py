@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_export.node import DOMAIN, LINEAR_OP_TYPE
+from onnx_export.node import DOMAIN, LINEAR_ADD_OP_TYPE, LINEAR_OP_TYPE
 
 MIN_OPSET = 17
 """First opset with LayerNormalization."""
@@ -84,7 +84,7 @@ def _mixed_types(graph: onnx.GraphProto) -> Iterator[str]:
     """Products of two types, which a strongly typed engine refuses."""
     types = _types(graph)
     for node in graph.node:
-        if node.op_type in ("Conv", "MatMul", LINEAR_OP_TYPE):
+        if node.op_type in ("Conv", "MatMul", LINEAR_OP_TYPE, LINEAR_ADD_OP_TYPE):
             found = {types[name] for name in node.input if name in types}
             if len(found) > 1:
                 names = ", ".join(TensorProto.DataType.Name(t) for t in sorted(found))

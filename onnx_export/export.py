@@ -21,7 +21,7 @@ from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
 from codetr.original_names import expected_shapes
 from codetr.presets import PIXEL_MEAN, PIXEL_STD
-from codetr.swin import SwinBlock, WindowAttention
+from codetr.swin import WindowAttention
 from onnx_export.calibration import (
     Calibration,
     check_calibration,
@@ -30,10 +30,9 @@ from onnx_export.calibration import (
 )
 from onnx_export.checks import check_graph
 from onnx_export.fp8 import quantise_by
-from onnx_export.kernels import LINEAR_PRECISIONS, Kernels, choose_kernels
-from onnx_export.linear import fuse_linear_layers
+from onnx_export.kernels import Kernels, choose_kernels
+from onnx_export.linear import count_linear, fuse_linear, linear_layers
 from onnx_export.node import (
-    LINEAR_OP_TYPE,
     NORM_OP_TYPE,
     OP_TYPE,
     WINDOW_OP_TYPE,
@@ -179,9 +178,11 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint
     custom_nodes = _custom_nodes(model, config.precision)
-    fuse_linear = config.kernels == "all" and config.precision in LINEAR_PRECISIONS
-    if fuse_linear:  # proj, fc1 and fc2
-        custom_nodes[LINEAR_OP_TYPE] = 3 * sum(isinstance(m, SwinBlock) for m in model.modules())
+    fuse = []
+    if config.kernels == "all" and config.precision != "fp32":
+        layers = linear_layers(model, config.precision)
+        fuse.append(fuse_linear(layers))
+        custom_nodes |= count_linear(layers)
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
     plain_norms = len(group_norms) - custom_nodes[NORM_OP_TYPE]
     architecture = model.config
@@ -197,7 +198,6 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     graph = gs.import_onnx(traced)
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
-    fuse = [fuse_linear_layers] if fuse_linear else []
     passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
     run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}

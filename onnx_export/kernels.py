@@ -9,11 +9,8 @@ from codetr.model import CoDino
 from onnx_export.precision import Precision
 
 Kernels = Literal["attention", "all"]
-"""``attention``: deformable and window attention. ``all``: also the neck's norms and Swin's linear
-layers."""
-
-LINEAR_PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
-"""In which linear layers have a kernel; with fp8 they are TensorRT's, which quantises them."""
+"""``attention``: deformable and window attention. ``all``: also the neck's norms, and linear
+layers of Swin and the encoder."""
 
 
 def choose_kernels(model: CoDino, kernels: Kernels, precision: Precision) -> None:

@@ -14,6 +14,7 @@ OP_TYPE = "CoDetrMSDeformAttn"
 WINDOW_OP_TYPE = "CoDetrWindowAttention"
 NORM_OP_TYPE = "CoDetrGroupNorm"
 LINEAR_OP_TYPE = "CoDetrLinear"
+LINEAR_ADD_OP_TYPE = "CoDetrLinearAdd"
 """Also the names of the TensorRT plugins: parsers look a plugin up by the op type alone."""
 
 PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
@@ -76,14 +77,19 @@ def register_schemas() -> None:
         attributes=("num_groups",),
         infer=_infer_same,
     )
-    _register(
-        LINEAR_OP_TYPE,
-        "x W^T + b, and GELU of it by tanh if `gelu` is 1; see onnx_export/linear.py.",
-        inputs=(("x", "T", "(B, H, W, K)"), ("weight", "T", "(N, K)"), ("bias", "T", "(N)")),
-        output=("output", "T", "(B, H, W, N)"),
-        attributes=("gelu",),
-        infer=_infer_linear,
-    )
+    factors = (("x", "T", "(..., K)"), ("weight", "T", "(N, K)"), ("bias", "T", "(N)"))
+    for op_type, added in (
+        (LINEAR_OP_TYPE, ()),
+        (LINEAR_ADD_OP_TYPE, (("residual", "T", "(..., N)"),)),
+    ):
+        _register(
+            op_type,
+            "x W^T + b + residual; of it GELU by tanh if `activation` is 1, ReLU if it is 2.",
+            inputs=(*factors, *added),
+            output=("output", "T", "(..., N)"),
+            attributes=("activation",),
+            infer=_infer_linear,
+        )
 
 
 def _register(
@@ -188,5 +194,5 @@ def _infer_linear(context: Any) -> None:
     output = onnx.TypeProto()
     output.CopyFrom(x)
     if x.tensor_type.HasField("shape") and weight.tensor_type.HasField("shape"):
-        output.tensor_type.shape.dim[3].CopyFrom(weight.tensor_type.shape.dim[0])
+        output.tensor_type.shape.dim[-1].CopyFrom(weight.tensor_type.shape.dim[0])
     context.set_output_type(0, output)

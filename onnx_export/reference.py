@@ -9,6 +9,7 @@ from onnx import TensorProto
 
 from onnx_export.linear import PlainLinear
 from onnx_export.node import (
+    LINEAR_ADD_OP_TYPE,
     LINEAR_OP_TYPE,
     NORM_OP_TYPE,
     OP_TYPE,
@@ -40,6 +41,7 @@ def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
         WINDOW_OP_TYPE: PlainWindows,
         NORM_OP_TYPE: PlainNorm,
         LINEAR_OP_TYPE: PlainLinear,
+        LINEAR_ADD_OP_TYPE: PlainLinear,
     }
     nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
     for node in nodes:

@@ -1,7 +1,10 @@
 // Makes plugins from the attributes of an ONNX node or of a plan.
 #include "plugin.h"
 
+#include <array>
+#include <cstdio>
 #include <cstring>
+#include <limits>
 #include <new>
 
 namespace codetr {
@@ -81,9 +84,14 @@ bool read_field(trt::PluginFieldCollection const& fields, Attribute const& attri
     }
     std::memcpy(&value, field->data, sizeof(value)); // in a plan it may lie anywhere
     if (value < attribute.lowest || value > attribute.highest) {
-        char const* const wanted = attribute.highest == 1 ? "0 or 1" : "0 or more";
-        report(label, "attribute %s is %d; wanted %s", name, value,
-               attribute.lowest == 1 ? "a positive number" : wanted);
+        std::array<char, 32> wanted{"a positive number"};
+        if (attribute.highest != std::numeric_limits<int32_t>::max()) {
+            std::snprintf(wanted.data(), wanted.size(), "%d to %d", attribute.lowest,
+                          attribute.highest);
+        } else if (attribute.lowest == 0) {
+            std::snprintf(wanted.data(), wanted.size(), "0 or more");
+        }
+        report(label, "attribute %s is %d; wanted %s", name, value, wanted.data());
         return false;
     }
     return true;

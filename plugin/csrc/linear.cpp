@@ -17,6 +17,14 @@ constexpr uint32_t kAlignment = 16; // of all pointers; cuBLASLt would take 256 
 constexpr int kMaxDevices = 64;
 constexpr int kKept = 256; // algorithms; Swin has a dozen products of different size
 
+cublasLtEpilogue_t epilogue_of(Activation activation) {
+    switch (activation) {
+    case Activation::kGelu: return CUBLASLT_EPILOGUE_GELU_BIAS;
+    case Activation::kRelu: return CUBLASLT_EPILOGUE_RELU_BIAS;
+    default: return CUBLASLT_EPILOGUE_BIAS;
+    }
+}
+
 cublasStatus_t worse(cublasStatus_t a, cublasStatus_t b) {
     return a != CUBLAS_STATUS_SUCCESS ? a : b;
 }
@@ -27,11 +35,9 @@ class Description {
     Description(CublasLt const& lt, Linear const& p, void const* bias) noexcept : lt_(lt) {
         cudaDataType_t const type = p.type == DataType::kFloat16 ? CUDA_R_16F : CUDA_R_16BF;
         cublasOperation_t const transposed = CUBLAS_OP_T;
-        cublasLtEpilogue_t const epilogue =
-            p.gelu != 0 ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
         note(lt.create_product(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
         set(CUBLASLT_MATMUL_DESC_TRANSA, transposed);
-        set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue);
+        set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(p.activation));
         set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
         note(lt.create_layout(&weight, type, p.inputs, p.outputs, p.inputs));
         note(lt.create_layout(&x, type, p.inputs, p.rows, p.inputs));
@@ -67,15 +73,16 @@ class Description {
     CublasLt const& lt_;
 };
 
-// What an algorithm was chosen for.
+// What an algorithm was chosen for: it is the same with and without a residual.
 struct Key {
     int device;
     DataType type;
-    int32_t rows, inputs, outputs, gelu;
+    int32_t rows, inputs, outputs;
+    Activation activation;
 
     bool operator==(Key const& other) const {
         return device == other.device && type == other.type && rows == other.rows
-               && inputs == other.inputs && outputs == other.outputs && gelu == other.gelu;
+               && inputs == other.inputs && outputs == other.outputs && activation == other.activation;
     }
 };
 
@@ -151,11 +158,13 @@ bool fits_together(Linear const& p) {
            && (p.type == DataType::kFloat16 || p.type == DataType::kBfloat16);
 }
 
-bool aligned(Linear const& p) {
-    void const* const pointers[] = {p.x, p.weight, p.bias, p.output, p.workspace};
-    return std::all_of(std::begin(pointers), std::end(pointers), [](void const* pointer) {
-        return pointer != nullptr && reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0;
-    });
+bool all_aligned(Linear const& p) {
+    void const* const needed[] = {p.x, p.weight, p.bias, p.output, p.workspace};
+    auto const aligned = [](void const* pointer) {
+        return reinterpret_cast<uintptr_t>(pointer) % kAlignment == 0;
+    };
+    return aligned(p.residual) && std::all_of(std::begin(needed), std::end(needed), aligned)
+           && std::find(std::begin(needed), std::end(needed), nullptr) == std::end(needed);
 }
 
 // Finds the handle and the algorithm of a product that fits, or makes them. Null if that is done.
@@ -164,7 +173,7 @@ char const* choose(Linear const& p, cublasLtHandle_t& handle, cublasLtMatmulAlgo
     if (lt.missing[0] != '\0') {
         return lt.missing.data();
     }
-    Key key{0, p.type, p.rows, p.inputs, p.outputs, p.gelu};
+    Key key{0, p.type, p.rows, p.inputs, p.outputs, p.activation};
     if (cudaGetDevice(&key.device) != cudaSuccess || key.device >= kMaxDevices) {
         return "found no GPU to multiply on";
     }
@@ -198,7 +207,7 @@ char const* prepare_linear(Linear const& problem) noexcept {
 }
 
 cudaError_t linear(Linear const& problem, cudaStream_t stream) noexcept {
-    if (!fits_together(problem) || !aligned(problem)) {
+    if (!fits_together(problem) || !all_aligned(problem)) {
         return cudaErrorInvalidValue;
     }
     if (problem.rows == 0) {
@@ -214,12 +223,13 @@ cudaError_t linear(Linear const& problem, cudaStream_t stream) noexcept {
     if (all.status != CUBLAS_STATUS_SUCCESS) {
         return error_of(all.status);
     }
+    bool const adds = problem.residual != nullptr;
+    void const* const added = adds ? problem.residual : problem.output;
     float const one = 1.0F;
-    float const zero = 0.0F; // so nothing is read from the output
+    float const scale = adds ? 1.0F : 0.0F; // 0: it is not read
     return error_of(lt.multiply(handle, all.product, &one, problem.weight, all.weight, problem.x,
-                                all.x, &zero, problem.output, all.output, problem.output,
-                                all.output, &algorithm, problem.workspace, kLinearWorkspace,
-                                stream));
+                                all.x, &scale, added, all.output, problem.output, all.output,
+                                &algorithm, problem.workspace, kLinearWorkspace, stream));
 }
 
 } // namespace codetr

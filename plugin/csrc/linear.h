@@ -1,5 +1,5 @@
-// Linear layers by cuBLASLt, free of TensorRT types: y = x W^T + b, and GELU of it on request, in one
-// kernel. Sums are float32.
+// Linear layers by cuBLASLt, free of TensorRT types: y = x W^T + b, with a residual added and an
+// activation applied on request, in one kernel. Sums are float32.
 //
 // cuBLASLt is loaded when the first product is prepared, so whoever uses none does not need it: the
 // one that is loaded in the process already, else libcublasLt.so.13 or .12.
@@ -19,18 +19,21 @@ namespace codetr {
 // What cuBLASLt may use for one product.
 constexpr size_t kLinearWorkspace = size_t{32} << 20;
 
+enum class Activation : int32_t { kNone, kGelu, kRelu }; // GELU by tanh
+
 // All pointers are device memory, aligned to 16 bytes, all tensors dense, row-major and of `type`.
 struct Linear {
-    void const* x;      // (R, K)
-    void const* weight; // (N, K)
-    void const* bias;   // (N)
-    void* output;       // (R, N)
-    void* workspace;    // kLinearWorkspace bytes of any content, of this product alone while it runs
-    DataType type;      // float16 or bfloat16
-    int32_t rows;       // R
-    int32_t inputs;     // K, a multiple of 8
-    int32_t outputs;    // N, a multiple of 8
-    int32_t gelu;       // 1: GELU by tanh of the sums
+    void const* x;         // (R, K)
+    void const* weight;    // (N, K)
+    void const* bias;      // (N)
+    void const* residual;  // (R, N), or null
+    void* output;          // (R, N)
+    void* workspace;       // kLinearWorkspace bytes of any content, of this product alone meanwhile
+    DataType type;         // float16 or bfloat16
+    int32_t rows;          // R
+    int32_t inputs;        // K, a multiple of 8
+    int32_t outputs;       // N, a multiple of 8
+    Activation activation; // of the sums
 };
 
 // Loads cuBLASLt and chooses an algorithm for products of this type and size on the current GPU;

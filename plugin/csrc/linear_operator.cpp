@@ -1,4 +1,4 @@
-// Linear layers as a plugin: the attribute, tensors and launch.
+// Linear layers as two plugins, one of which adds a residual: the attribute, tensors and launch.
 #include "linear.h"
 #include "operator.h"
 
@@ -12,16 +12,18 @@ namespace trt = nvinfer1;
 
 namespace {
 
-// In the order of the ONNX node.
-enum Tensor { kX, kWeight, kBias, kOutput, kTensors };
+// In the order of the ONNX node; then the residual, if there is one, and the output.
+enum Tensor { kX, kWeight, kBias, kResidual };
 
-constexpr std::array<Wanted, kMaxTensors> kWanted = {{
-    {"x", 4, "(B, H, W, K) or (B, S, K) with below 2^31 rows and K a multiple of 8",
-     "float16 or bfloat16", 3},
-    {"weight", 2, "(N, K) with N a multiple of 8", "the type of x"},
-    {"bias", 1, "(N)", "the type of x"},
-    {"output", 4, "as x, with N for K", "the type of x", 3},
-}};
+constexpr Wanted kWantedX = {
+    "x", 4, "(B, H, W, K) or (B, S, K) with below 2^31 rows and K a multiple of 8",
+    "float16 or bfloat16", 3};
+constexpr Wanted kWantedWeight = {"weight", 2, "(N, K) with N a multiple of 8", "the type of x"};
+constexpr Wanted kWantedBias = {"bias", 1, "(N)", "the type of x"};
+constexpr Wanted kWantedResidual = {"residual", 4, "as x, with N for K", "the type of x", 3};
+constexpr Wanted kWantedOutput = {"output", 4, "as x, with N for K", "the type of x", 3};
+
+constexpr Attribute kActivation = {"activation", 0, 2};
 
 // The product of all sizes but the last, unknown ones as 1; 2^31 where it is more than any size.
 int64_t rows_of(trt::Dims const& x) {
@@ -39,28 +41,39 @@ Linear describe(trt::PluginTensorDesc const* in, Values const& values) {
     problem.rows = static_cast<int32_t>(rows_of(in[kX].dims));
     problem.inputs = size(kWeight, 1);
     problem.outputs = size(kWeight, 0);
-    problem.gelu = values[0];
+    problem.activation = static_cast<Activation>(values[0]);
     return problem;
 }
 
 class LinearOperator final : public Operator {
   public:
     LinearOperator() noexcept
-        : Operator("CoDetrLinear", {{{"gelu", 0, 1}}}, kWanted, kOutput) {}
+        : Operator("CoDetrLinear", {{kActivation}},
+                   {{kWantedX, kWantedWeight, kWantedBias, kWantedOutput}}, kResidual) {}
+
+    // Adds a residual.
+    LinearOperator(char const* op_type) noexcept
+        : Operator(op_type, {{kActivation}},
+                   {{kWantedX, kWantedWeight, kWantedBias, kWantedResidual, kWantedOutput}},
+                   kResidual + 1) {}
 
     int32_t find_wrong(Shapes const& shapes, Values const&) const noexcept override {
         trt::Dims const& x = shapes[kX];
-        trt::Dims const& output = shapes[kOutput];
         auto const& weight = shapes[kWeight].d;
         int32_t const last = x.nbDims - 1;
-        std::array<bool, kTensors> const fits = {
+        auto const holds_sums = [&](trt::Dims const& shape) {
+            return shape.nbDims == x.nbDims && std::equal(shape.d, shape.d + last, x.d, agree)
+                   && agree(shape.d[last], weight[0]);
+        };
+        std::array<bool, kResidual + 2> const fits = {
             rows_of(x) < int64_t{1} << 31 && (x.d[last] == -1 || x.d[last] % 8 == 0),
             agree(weight[1], x.d[last]) && (weight[0] == -1 || weight[0] % 8 == 0),
             agree(shapes[kBias].d[0], weight[0]),
-            output.nbDims == x.nbDims && std::equal(output.d, output.d + last, x.d, agree)
-                && agree(output.d[last], weight[0]),
+            holds_sums(shapes[kResidual]), // or the output, where there is none
+            holds_sums(shapes[kResidual + 1]),
         };
-        return static_cast<int32_t>(std::find(fits.begin(), fits.end(), false) - fits.begin());
+        auto const wrong = std::find(fits.begin(), fits.begin() + inputs + 1, false);
+        return static_cast<int32_t>(wrong - fits.begin());
     }
 
     Letters letters(Shapes const& shapes, Values const&) const noexcept override {
@@ -99,6 +112,7 @@ class LinearOperator final : public Operator {
         problem.x = from[kX];
         problem.weight = from[kWeight];
         problem.bias = from[kBias];
+        problem.residual = inputs > kResidual ? from[kResidual] : nullptr;
         problem.output = to;
         problem.workspace = workspace;
         return linear(problem, stream);
@@ -109,6 +123,11 @@ class LinearOperator final : public Operator {
 
 Operator const& linear_operator() noexcept {
     static LinearOperator const instance;
+    return instance;
+}
+
+Operator const& linear_add_operator() noexcept {
+    static LinearOperator const instance("CoDetrLinearAdd");
     return instance;
 }
 

@@ -89,6 +89,7 @@ Operator const& ms_deform_attn_operator() noexcept;
 Operator const& window_attn_operator() noexcept;
 Operator const& group_norm_operator() noexcept;
 Operator const& linear_operator() noexcept;
+Operator const& linear_add_operator() noexcept;
 
 // For operators: -1 agrees with everything.
 inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }

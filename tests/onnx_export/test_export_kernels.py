@@ -39,31 +39,57 @@ def test_norms_are_custom_nodes(files):
     assert (ops["ReduceMean"], ops["Sqrt"]) == (0, 0)
 
 
+LINEAR, ADD = "CoDetrLinear", "CoDetrLinearAdd"
+
+
 def test_linear_layers_are_custom_nodes(files):
     graph = onnx.load(files[0].plugin).graph
     nodes = {node.name: node for node in graph.node}
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    for path, op, size, activation in linear_layers():
+        node = nodes.pop(f"{path}/{op}")
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes.pop("activation") == activation
+        assert attributes == {"plugin_version": b"1", "plugin_namespace": b""}
+        weight, bias = (constants[name] for name in node.input[1:3])
+        assert (list(weight.dims), list(bias.dims)) == (size, size[:1])
+        assert weight.data_type == bias.data_type == TensorProto.FLOAT16
+        assert [types[name] for name in node.input[3:]] == [TensorProto.FLOAT16] * (op == ADD)
+    assert not {"Gelu", LINEAR, ADD} & {node.op_type for node in nodes.values()}
+
+
+def linear_layers():
+    """Module path, op type, (N, K) and activation: 1 is GELU, 2 ReLU."""
     for stage, channels in enumerate((32, 64, 128, 256)):
         for block in range(2):
             path = f"backbone.stages.{stage}.blocks.{block}"
-            for layer, size, gelu in (
-                ("attn.proj", [channels, channels], 0),
-                ("fc1", [4 * channels, channels], 1),
-                ("fc2", [channels, 4 * channels], 0),
-            ):
-                node = nodes.pop(f"{path}.{layer}/CoDetrLinear")
-                attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-                assert attributes.pop("gelu") == gelu
-                assert attributes == {"plugin_version": b"1", "plugin_namespace": b""}
-                weight, bias = (constants[name] for name in node.input[1:])
-                assert (list(weight.dims), list(bias.dims)) == (size, size[:1])
-                assert weight.data_type == bias.data_type == TensorProto.FLOAT16
-    assert not {"Gelu", "CoDetrLinear"} & {node.op_type for node in nodes.values()}
+            yield f"{path}.attn.proj", ADD, [channels, channels], 0
+            yield f"{path}.fc1", LINEAR, [4 * channels, channels], 1
+            yield f"{path}.fc2", ADD, [channels, 4 * channels], 0
+    for layer in range(2):
+        path = f"encoder.layers.{layer}"
+        yield f"{path}.self_attn.sampling", LINEAR, [480, 256], 0
+        yield f"{path}.self_attn.value_proj", LINEAR, [256, 256], 0
+        yield f"{path}.self_attn.output_proj", ADD, [256, 256], 0
+        yield f"{path}.ffn.fc1", LINEAR, [256, 256], 2
+        yield f"{path}.ffn.fc2", ADD, [256, 256], 0
+
+
+def test_residual_streams_go_from_node_to_node(files):
+    graph = onnx.load(files[0].plugin).graph
+    given_by = {name: node for node in graph.node for name in node.output}
+    nodes = {node.name: node for node in graph.node}
+    block = "backbone.stages.0.blocks.1"
+    fc2 = nodes[f"{block}.fc2/{ADD}"]
+    proj = given_by[fc2.input[3]]
+    assert proj.name == f"{block}.attn.proj/{ADD}"
+    assert given_by[proj.input[3]].name == f"backbone.stages.0.blocks.0.fc2/{ADD}"
 
 
 def test_the_default_has_neither(files):
     ops = {node.op_type for node in onnx.load(files[1].plugin).graph.node}
-    assert not {"CoDetrGroupNorm", "CoDetrLinear"} & ops
+    assert not {"CoDetrGroupNorm", LINEAR, ADD} & ops
 
 
 def test_the_metadata_tells_them_apart(files):

@@ -15,8 +15,8 @@ template <typename Call> bool refuses(std::string const& why, Call const& call) 
     return plugin_calls::refuses("CoDetrLinear", why, call);
 }
 
-std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, int32_t gelu) {
-    return create(creator, {{"gelu", &gelu, PluginFieldType::kINT32, 1}});
+std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, int32_t activation) {
+    return create(creator, {{"activation", &activation, PluginFieldType::kINT32, 1}});
 }
 
 Shapes with(int tensor, Dims dims) {
@@ -36,10 +36,11 @@ bool accepted(IPluginV3& plugin, Shapes const& shapes) {
 
 void check_creation(IPluginCreatorV3One& creator) {
     CHECK(std::strcmp(creator.getPluginName(), "CoDetrLinear") == 0);
-    CHECK(make(creator, 0) != nullptr && make(creator, 1) != nullptr);
-    for (int32_t gelu : {-1, 2}) {
-        std::string const why = "attribute gelu is " + std::to_string(gelu) + "; wanted 0 or 1\n";
-        CHECK(refuses(why, [&] { return make(creator, gelu) != nullptr; }));
+    CHECK(make(creator, 0) != nullptr && make(creator, 2) != nullptr);
+    for (int32_t other : {-1, 3}) {
+        std::string const why =
+            "attribute activation is " + std::to_string(other) + "; wanted 0 to 2\n";
+        CHECK(refuses(why, [&] { return make(creator, other) != nullptr; }));
     }
     auto plain = make(creator, 0);
     auto with_gelu = make(creator, 1);
@@ -138,4 +139,28 @@ void check_linear(IPluginCreatorV3One& creator) {
     check_output(build(*plugin));
     check_workspace(build(*plugin));
     check_launch(*plugin);
+}
+
+// With the residual between the bias and the output.
+void check_linear_add(IPluginCreatorV3One& creator) {
+    CHECK(std::strcmp(creator.getPluginName(), "CoDetrLinearAdd") == 0);
+    auto plugin = make(creator, 0);
+    auto const configure = [&plugin](Dims const& residual, int32_t inputs) {
+        DynamicPluginTensorDesc all[kTensors + 1]{};
+        for (int i = 0; i < 3; ++i) {
+            all[i].desc.dims = kGood[i];
+        }
+        all[3].desc.dims = residual;
+        all[4].desc.dims = kGood[3];
+        return build(*plugin).configurePlugin(all, inputs, all + inputs, 1) == 0;
+    };
+    auto const is_refused = [&configure](std::string const& why, Dims const& residual, int inputs) {
+        return plugin_calls::refuses("CoDetrLinearAdd", why,
+                                     [&] { return configure(residual, inputs); });
+    };
+    CHECK(configure(kGood[3], 4));
+    CHECK(is_refused("got 3 inputs and 1 outputs; wanted 4 and 1", kGood[3], 3));
+    CHECK(is_refused("residual is (2, 30, 40, 192); wanted as x, with N for K", kGood[0], 4));
+    CHECK(is_refused("residual is (2, 1200, 768)", {3, {2, 1200, 768}}, 4));
+    CHECK(is_refused("residual has rank 1", {1, {768}}, 4));
 }

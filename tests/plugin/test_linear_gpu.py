@@ -6,7 +6,7 @@ import threading
 import pytest
 import torch
 
-from tests.plugin.linear_problems import DTYPES, WORKSPACE, exact, make_problem
+from tests.plugin.linear_problems import ACTIVATIONS, DTYPES, WORKSPACE, exact, make_problem
 
 pytestmark = pytest.mark.gpu
 
@@ -51,22 +51,23 @@ def assert_right(output, problem):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("gelu", [False, True], ids=["plain", "gelu"])
+@pytest.mark.parametrize("adds", [False, True], ids=["alone", "residual"])
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("size", SIZES)
-def test_agrees_with_float64(library, size, gelu, dtype):
-    problem = make_problem(*SIZES[size], gelu=gelu, dtype=DTYPES[dtype])
+def test_agrees_with_float64(library, size, activation, adds, dtype):
+    problem = make_problem(*SIZES[size], activation=activation, adds=adds, dtype=DTYPES[dtype])
     assert_right(run(library, problem), problem)
 
 
 @pytest.mark.parametrize("size", ["fc1", "fc2", "last_stage"])
 def test_runs_are_equal_bit_for_bit(library, size):
-    problem = make_problem(*SIZES[size], gelu=True, dtype=torch.float16)
+    problem = make_problem(*SIZES[size], activation="gelu", adds=True)
     first = run(library, problem)
     assert all(torch.equal(run(library, problem), first) for _ in range(20))
 
 
 def test_a_cuda_graph_captures_it(library):
-    problem = make_problem(*SIZES["fc1"], gelu=True, dtype=torch.float16)
+    problem = make_problem(*SIZES["fc1"], activation="gelu", adds=True)
     workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
     output = problem.empty_output()
     struct = ctypes.byref(problem.struct(output, workspace))
@@ -75,7 +76,8 @@ def test_a_cuda_graph_captures_it(library):
     with torch.cuda.graph(graph):
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
         assert library.codetr_linear(struct, stream) == 0
-    problem.x.normal_()  # the replay has to see what the buffers hold by then
+    problem.x.normal_()
+    problem.residual.normal_()  # the replay has to see what the buffers hold by then
     graph.replay()
     torch.cuda.synchronize()
     assert torch.equal(output, run(library, problem))
@@ -83,9 +85,7 @@ def test_a_cuda_graph_captures_it(library):
 
 def test_threads_with_streams_of_their_own(library):
     """Each with its own workspace; the algorithms are shared."""
-    problems = [
-        make_problem(rows, 768, 3072, gelu=True, dtype=torch.float16) for rows in (600, 601, 602)
-    ]
+    problems = [make_problem(rows, 768, 3072, activation="gelu") for rows in (600, 601, 602)]
     wanted = [run(library, problem) for problem in problems]
     torch.cuda.synchronize()
     wrong = []
@@ -105,10 +105,12 @@ def test_threads_with_streams_of_their_own(library):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"inputs": 196}, {"outputs": 4}, {"rows": -1}, {"type": 0}, {"bias": 8}], ids=str
+    "wrong",
+    [{"inputs": 196}, {"outputs": 4}, {"rows": -1}, {"type": 0}, {"bias": 8}, {"residual": 8}],
+    ids=str,
 )
 def test_what_does_not_fit_is_refused(library, wrong):
-    problem = make_problem(8, 192, 192, gelu=False, dtype=torch.float16)
+    problem = make_problem(8, 192, 192)
     workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
     struct = problem.struct(problem.empty_output(), workspace)
     for name, number in wrong.items():

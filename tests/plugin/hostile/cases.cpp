@@ -94,20 +94,25 @@ bool multiplied(Shapes const& s, Values const&) {
     Wide const inputs = s[0].d[last], outputs = s[1].d[0];
     Wide rows = 1; // three sizes at most, so there is room
     bool fits = (inputs == -1 || inputs % 8 == 0) && (outputs == -1 || outputs % 8 == 0)
-                && agree(s[1].d[1], inputs) && agree(s[2].d[0], outputs)
-                && agree(s[3].d[last], outputs);
+                && agree(s[1].d[1], inputs) && agree(s[2].d[0], outputs);
     for (int i = 0; i < last; ++i) {
         rows *= s[0].d[i] == -1 ? 1 : s[0].d[i];
-        fits = fits && agree(s[3].d[i], s[0].d[i]);
+    }
+    for (size_t sums = 3; sums < s.size(); ++sums) { // the residual, if there is one; the output
+        fits = fits && agree(s[sums].d[last], outputs);
+        for (int i = 0; i < last; ++i) {
+            fits = fits && agree(s[sums].d[i], s[0].d[i]);
+        }
     }
     return fits && rows <= kMax32;
 }
 
-Case linear(Shapes const& shapes, std::vector<std::vector<std::array<int, 2>>> const& letters,
+Case linear(char const* op, Shapes const& shapes,
+            std::vector<std::vector<std::array<int, 2>>> const& letters,
             int32_t other_rank) {
     return {
-        "CoDetrLinear",
-        {{{"gelu", 0, 1, 1}}},
+        op,
+        {{{"activation", 0, 2, 1}}},
         shapes,
         letters,
         multiplied,
@@ -178,13 +183,15 @@ Case const kNorm{
 
 // Batch 2, a map of 30 x 40, 192 channels to 768.
 Case const kMaps = linear(
+    "CoDetrLinear",
     {{4, {2, 30, 40, 192}}, {2, {768, 192}}, {1, {768}}, {4, {2, 30, 40, 768}}},
     {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{0, 3}, {1, 1}}, {{1, 0}, {2, 0}}}, // B, H, W, K, N
     3);
 
 // Batch 2, 1200 tokens.
 Case const kTokens = linear(
-    {{3, {2, 1200, 192}}, {2, {768, 192}}, {1, {768}}, {3, {2, 1200, 768}}},
+    "CoDetrLinearAdd",
+    {{3, {2, 1200, 192}}, {2, {768, 192}}, {1, {768}}, {3, {2, 1200, 768}}, {3, {2, 1200, 768}}},
     {{{0, 0}}, {{0, 1}}, {{0, 2}, {1, 1}}, {{1, 0}, {2, 0}}}, // B, S, K, N
     4);
 

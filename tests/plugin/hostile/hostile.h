@@ -48,8 +48,9 @@ struct Case {
     int32_t inputs() const { return static_cast<int32_t>(shapes.size()) - 1; }
     Values values() const { return {attributes[0].value, attributes[1].value}; }
     bool rank_fits(int32_t tensor, int32_t rank) const {
-        bool const other = tensor == 0 && other_rank != 0 && rank == other_rank;
-        return other || rank == shapes[tensor].nbDims;
+        // Of the first tensor, and those that are like it.
+        bool const may_differ = other_rank != 0 && shapes[tensor].nbDims == shapes[0].nbDims;
+        return (may_differ && rank == other_rank) || rank == shapes[tensor].nbDims;
     }
 };
 
@@ -57,7 +58,7 @@ extern Case const kSampling;
 extern Case const kWindows;
 extern Case const kNorm;
 extern Case const kMaps;   // linear layers of maps
-extern Case const kTokens; // and of tokens
+extern Case const kTokens; // of tokens, with a residual
 
 extern int64_t calls; // so far
 

@@ -42,7 +42,7 @@ void run(Check const& check, void* library) {
     auto* const get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t count = 0;
     IPluginCreatorInterface* const* const creators = get_creators(count);
-    CHECK(count == 4);
+    CHECK(count == 5);
     for (Case const* of : {&kSampling, &kWindows, &kNorm, &kMaps, &kTokens}) {
         auto const creator = std::find_if(creators, creators + count, [&](auto* each) {
             return of->op == static_cast<IPluginCreatorV3One*>(each)->getPluginName();
