@@ -47,6 +47,7 @@ from onnx_export.scratch import scratch_folder
 from onnx_export.stages import find_stages
 from onnx_export.topk import split_topk
 from onnx_export.trace import TRACED_BATCH, trace
+from onnx_export.window_bias import leave_bias_to_windows
 
 VERSION = "0.1.0"
 MAX_SIDE = 8192
@@ -198,6 +199,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
     fuse = [fuse_linear_layers] if fuse_linear else []
+    fuse += [leave_bias_to_windows] if config.kernels == "all" else []
     passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
     run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}

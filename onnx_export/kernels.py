@@ -9,8 +9,8 @@ from codetr.model import CoDino
 from onnx_export.precision import Precision
 
 Kernels = Literal["attention", "all"]
-"""``attention``: deformable and window attention. ``all``: also the neck's norms and Swin's linear
-layers."""
+"""``attention``: deformable and window attention. ``all``: also the neck's norms, Swin's linear
+layers and, in window attention, the bias of ``qkv``."""
 
 LINEAR_PRECISIONS: tuple[Precision, ...] = ("fp16", "bf16")
 """In which linear layers have a kernel; with fp8 they are TensorRT's, which quantises them."""

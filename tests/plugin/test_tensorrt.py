@@ -91,7 +91,12 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
     """)
     assert result == [
         [1] * 4,
-        [["num_heads", "num_points"], ["window_size", "shift"], ["num_groups"], ["gelu"]],
+        [
+            ["num_heads", "num_points"],
+            ["window_size", "shift", "add_bias"],
+            ["num_groups"],
+            ["gelu"],
+        ],
     ]
 
 
