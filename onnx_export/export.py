@@ -46,6 +46,7 @@ from onnx_export.scratch import scratch_folder
 from onnx_export.stages import find_stages
 from onnx_export.topk import split_topk
 from onnx_export.trace import TRACED_BATCH, trace
+from onnx_export.window_bias import leave_bias_to_windows
 
 VERSION = "0.1.0"
 MAX_SIDE = 8192
@@ -181,7 +182,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     fuse = []
     if config.kernels == "all" and config.precision != "fp32":
         layers = linear_layers(model, config.precision)
-        fuse.append(fuse_linear(layers))
+        fuse += [fuse_linear(layers), leave_bias_to_windows]
         custom_nodes |= count_linear(layers)
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
     plain_norms = len(group_norms) - custom_nodes[NORM_OP_TYPE]

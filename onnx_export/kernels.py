@@ -9,8 +9,8 @@ from codetr.model import CoDino
 from onnx_export.precision import Precision
 
 Kernels = Literal["attention", "all"]
-"""``attention``: deformable and window attention. ``all``: also the neck's norms, and linear
-layers of Swin and the encoder."""
+"""``attention``: deformable and window attention. ``all``: also the neck's norms, linear layers of
+Swin and the encoder and, in window attention, the bias of ``qkv``."""
 
 
 def choose_kernels(model: CoDino, kernels: Kernels, precision: Precision) -> None:

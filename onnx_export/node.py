@@ -57,12 +57,12 @@ def register_schemas() -> None:
         WINDOW_OP_TYPE,
         "Attention inside the windows of a Swin block; see codetr/window_attn.py.",
         inputs=(
-            ("qkv", "T", "(B, H, W, 3C): queries, keys, values"),
-            ("padding", "T", "(3C): the same of a padded token"),
+            ("qkv", "T", "(B, H, W, 3C): queries, keys, values; without bias if `add_bias` is 1"),
+            ("padding", "T", "(3C): the same of a padded token, which is the bias"),
             ("bias", "T", "(M, N, N): added to the logits of M heads and N tokens of a window"),
         ),
         output=("output", "T", "(B, H, W, C)"),
-        attributes=("window_size", "shift"),
+        attributes=("window_size", "shift", "add_bias"),
         infer=_infer_attended,
     )
     _register(
@@ -143,7 +143,13 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     def window_attention(qkv: Any, padding: Any, bias: Any, window_size: int, shift: int) -> Any:
         return getattr(opset, WINDOW_OP_TYPE)(
-            qkv, padding, bias, window_size=window_size, shift=shift, **PLUGIN_ATTRIBUTES
+            qkv,
+            padding,
+            bias,
+            window_size=window_size,
+            shift=shift,
+            add_bias=0,
+            **PLUGIN_ATTRIBUTES,
         )
 
     def group_norm(x: Any, weight: Any, bias: Any, num_groups: int) -> Any:

@@ -24,6 +24,7 @@ class PlainWindows(NodeWriter):
         super().__init__(graph, node)
         self.qkv, self.padding, self.bias = node.inputs
         self.size, self.shift = node.attrs["window_size"], node.attrs["shift"]
+        self.add_bias = node.attrs["add_bias"]
         _, self.height, self.width, channels = self.qkv.shape
         self.channels, self.heads = channels // 3, self.bias.shape[0]
         self.rows, self.columns = -(-self.height // self.size), -(-self.width // self.size)
@@ -60,14 +61,15 @@ class PlainWindows(NodeWriter):
         self.append("Slice", [x, [0, 0], [self.height, self.width], [1, 2]], self.output)
 
     def pad(self) -> gs.Variable:
-        """(B, H, W, 3C): ``padding`` where the map has no tokens."""
+        """(B, H, W, 3C) with its bias: ``padding`` where the map has no tokens."""
+        qkv = self.emit("Add", self.qkv, self.padding) if self.add_bias else self.qkv
         height, width = self.rows * self.size, self.columns * self.size
         if (height, width) == (self.height, self.width):
-            return self.qkv
+            return qkv
         below, right = height - self.height, width - self.width
         inside = np.zeros((height, width, 1), bool)
         inside[: self.height, : self.width] = True
-        padded = self.emit("Pad", self.qkv, [0, 0, 0, 0, 0, below, right, 0])
+        padded = self.emit("Pad", qkv, [0, 0, 0, 0, 0, below, right, 0])
         return self.emit("Where", inside, padded, self.padding)
 
     def roll(self, x: gs.Variable, steps: int) -> gs.Variable:

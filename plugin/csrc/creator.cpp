@@ -1,6 +1,7 @@
 // Makes plugins from the attributes of an ONNX node or of a plan.
 #include "plugin.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstring>
@@ -31,15 +32,24 @@ bool is_called(trt::PluginField const& field, char const* name) {
     return field.name != nullptr && name != nullptr && std::strcmp(field.name, name) == 0;
 }
 
+// The names of all attributes: "a", "a and b", "a, b and c".
+std::array<char, 96> list_names(Operator const& op) {
+    std::array<char, 96> text{};
+    for (int32_t i = 0, length = 0; i < op.attribute_count; ++i) {
+        char const* const before = i == 0 ? "" : i + 1 < op.attribute_count ? ", " : " and ";
+        length += std::snprintf(text.data() + length, text.size() - length, "%s%s", before,
+                                op.attributes[i].name);
+    }
+    return text;
+}
+
 bool all_known(trt::PluginFieldCollection const& fields, Operator const& op, Label const& label) {
-    auto const& [first, second] = op.attributes;
     for (int32_t i = 0; i < fields.nbFields; ++i) {
         trt::PluginField const& field = fields.fields[i];
-        if (!is_called(field, first.name) && !is_called(field, second.name)) {
-            report(label, "got an attribute %s; wanted %s%s%s",
-                   field.name != nullptr ? field.name : "without a name", first.name,
-                   second.name != nullptr ? " and " : "",
-                   second.name != nullptr ? second.name : "");
+        if (std::none_of(op.attributes.begin(), op.attributes.end(),
+                         [&](Attribute const& known) { return is_called(field, known.name); })) {
+            report(label, "got an attribute %s; wanted %s",
+                   field.name != nullptr ? field.name : "without a name", list_names(op).data());
             return false;
         }
     }
@@ -100,10 +110,7 @@ bool read_field(trt::PluginFieldCollection const& fields, Attribute const& attri
 } // namespace
 
 Creator::Creator(Operator const& op) noexcept
-    : operator_(op),
-      names_{{{op.attributes[0].name, nullptr, trt::PluginFieldType::kINT32, 1},
-              {op.attributes[1].name, nullptr, trt::PluginFieldType::kINT32, 1}}},
-      collection_{op.attribute_count, names_.data()} {}
+    : operator_(op), names_(fields_of(op, nullptr)), collection_{op.attribute_count, names_.data()} {}
 
 trt::IPluginV3* Creator::createPlugin(char const* layer, trt::PluginFieldCollection const* fields,
                                       trt::TensorRTPhase) noexcept {

@@ -39,7 +39,7 @@ class MsDeformAttnOperator final : public Operator {
         auto const& level_sizes = shapes[kLevelSizes].d;
         auto const& valid_sizes = shapes[kValidSizes].d;
         auto const& output = shapes[kOutput].d;
-        auto const [heads, points] = values;
+        int64_t const heads = values[0], points = values[1];
         int64_t const batch = value[0], channels = value[2], queries = sampling[1];
         int64_t const levels = level_sizes[0];
         int64_t const level_values = times(times(3, heads), points);

@@ -29,7 +29,7 @@ struct Wanted {
     int32_t other_rank = 0; // that it may have too; 0: none
 };
 
-constexpr int kMaxAttributes = 2;
+constexpr int kMaxAttributes = 3;
 constexpr int kMaxTensors = 6;
 
 // In the order of the operator's attributes.
@@ -80,9 +80,14 @@ class Operator {
   protected:
     Operator(char const* op_type, std::array<Attribute, kMaxAttributes> const& given,
              std::array<Wanted, kMaxTensors> const& wanted, int32_t count) noexcept
-        : name(op_type), attributes(given), attribute_count(given[1].name != nullptr ? 2 : 1),
-          tensors(wanted), inputs(count) {}
+        : name(op_type), attributes(given), attribute_count(count_named(given)), tensors(wanted), inputs(count) {}
     ~Operator() = default; // all live as long as the library
+
+  private:
+    static int32_t count_named(std::array<Attribute, kMaxAttributes> const& given) noexcept {
+        return static_cast<int32_t>(
+            std::count_if(given.begin(), given.end(), [](auto const& a) { return a.name; }));
+    }
 };
 
 Operator const& ms_deform_attn_operator() noexcept;

@@ -17,16 +17,24 @@ constexpr int32_t kRefused = 1;
 
 } // namespace
 
+FieldArray fields_of(Operator const& op, Values const* values) noexcept {
+    FieldArray fields;
+    for (int i = 0; i < kMaxAttributes; ++i) {
+        int32_t const* const value = values != nullptr ? &(*values)[i] : nullptr;
+        fields[i] = {op.attributes[i].name, value, trt::PluginFieldType::kINT32, 1};
+    }
+    return fields;
+}
+
 Fields::Fields(Operator const& op, Values const& given) noexcept
-    : values(given),
-      fields_{{{op.attributes[0].name, &values[0], trt::PluginFieldType::kINT32, 1},
-               {op.attributes[1].name, &values[1], trt::PluginFieldType::kINT32, 1}}},
+    : values(given), fields_(fields_of(op, &values)),
       collection_{op.attribute_count, fields_.data()} {}
 
 Plugin::Plugin(Operator const& op, Values const& values, char const* layer) noexcept
     : operator_(op), fields_(op, values) {
     std::snprintf(layer_.data(), layer_.size(), "%s", layer != nullptr ? layer : "");
-    std::snprintf(timing_cache_id_.data(), timing_cache_id_.size(), "%d,%d", values[0], values[1]);
+    std::snprintf(timing_cache_id_.data(), timing_cache_id_.size(), "%d,%d,%d", values[0],
+                  values[1], values[2]);
 }
 
 trt::IPluginCapability* Plugin::getCapabilityInterface(trt::PluginCapabilityType type) noexcept {

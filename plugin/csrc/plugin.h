@@ -14,6 +14,11 @@ constexpr char const* kPluginVersion = "1";
 // TensorRT 10.6 looks plugins up in the namespace that the node names, "" in our files.
 constexpr char const* kPluginNamespace = "";
 
+using FieldArray = std::array<nvinfer1::PluginField, kMaxAttributes>;
+
+// The operator's attributes as fields, which point to the values if there are any.
+FieldArray fields_of(Operator const& op, Values const* values) noexcept;
+
 // The attributes as TensorRT passes them on and stores them in a plan.
 class Fields {
   public:
@@ -27,7 +32,7 @@ class Fields {
     Values const values;
 
   private:
-    std::array<nvinfer1::PluginField, kMaxAttributes> const fields_;
+    FieldArray const fields_;
     nvinfer1::PluginFieldCollection const collection_;
 };
 
@@ -88,7 +93,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     Operator const& operator_;
     Fields const fields_;
     std::array<char, 128> layer_;          // cut off where it is longer
-    std::array<char, 32> timing_cache_id_; // TensorRT adds shapes and types itself
+    std::array<char, 40> timing_cache_id_; // TensorRT adds shapes and types itself
 };
 
 class Creator final : public nvinfer1::IPluginCreatorV3One {
@@ -106,7 +111,7 @@ class Creator final : public nvinfer1::IPluginCreatorV3One {
 
   private:
     Operator const& operator_;
-    std::array<nvinfer1::PluginField, kMaxAttributes> const names_;
+    FieldArray const names_;
     nvinfer1::PluginFieldCollection const collection_;
 };
 

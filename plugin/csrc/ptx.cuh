@@ -31,6 +31,13 @@ __device__ inline void copy_16(uint32_t to, void const* from) {
                  : "memory");
 }
 
+// The same, or 16 bytes of zeros without reading.
+__device__ inline void copy_16_or_zeros(uint32_t to, void const* from, bool zeros) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(zeros ? 0 : 16)
+                 : "memory");
+}
+
 // Waits for all copies of this thread.
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 

@@ -47,7 +47,8 @@ cudaError_t count_resident(void const* kernel, int threads, int shared_memory, i
 
 // As many blocks as run at once; fewer if they take as many rounds.
 template <typename P, typename T> cudaError_t attend_all(WindowAttn const& p, cudaStream_t stream) {
-    auto* const kernel = attend_windows<P, T>;
+    auto* const kernel =
+        p.add_bias != 0 ? attend_windows<P, T, true> : attend_windows<P, T, false>;
     int resident = 0;
     cudaError_t const error = count_resident(reinterpret_cast<void const*>(kernel), P::kThreads,
                                              P::kSharedBytes, resident);

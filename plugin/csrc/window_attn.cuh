@@ -29,15 +29,38 @@ template <> struct Pairs<__nv_bfloat16> {
 // The first query of this warp's tile. A function for the reason that thread_index() is one.
 __device__ inline uint32_t first_query() { return thread_index() / 32 * 16; }
 
+// Two channels' bias of queries (`piece` 0 to 3) or values (4 to 7): those that fragments give this
+// lane of eight channels.
+template <typename P> __device__ inline uint32_t load_qkv_bias(char const* bias, int piece) {
+    char const* const row = bias + piece * P::kBiasRow + P::kBiasEnd;
+    return reinterpret_cast<uint32_t const*>(row)[thread_index() % 4];
+}
+
+// Adds their bias to the queries of a tile, rounded as by the product they come from.
+template <typename P, typename T>
+__device__ inline void add_query_bias(char const* bias, uint32_t (&queries)[2][4]) {
+#pragma unroll
+    for (int piece = 0; piece < kChannelTiles; ++piece) {
+        auto const own = from_bits<T>(load_qkv_bias<P>(bias, piece));
+        uint32_t* const pairs = queries[piece / 2] + piece % 2 * 2; // of two rows
+        pairs[0] = to_bits(__hadd2(from_bits<T>(pairs[0]), own));
+        pairs[1] = to_bits(__hadd2(from_bits<T>(pairs[1]), own));
+    }
+}
+
 // The queries of a tile, scaled: the first and the last 16 channels. `parts` is the window in shared
 // memory.
-template <typename T>
-__device__ inline void load_queries(char const* parts, uint32_t (&queries)[2][4]) {
+template <typename P, typename T, bool kAddBias>
+__device__ inline void load_queries(char const* parts, char const* bias,
+                                    uint32_t (&queries)[2][4]) {
     uint32_t const lane = thread_index() % 32;
     uint32_t const address = shared_address(parts) + first_query() * kRowBytes
                              + piece_offset(lane % 16, lane / 16);
     load_matrices(address, queries[0]);
     load_matrices(address ^ 32, queries[1]); // two pieces further
+    if constexpr (kAddBias) {
+        add_query_bias<P, T>(bias, queries);
+    }
     for (auto& half : queries) {
         for (uint32_t& pair : half) {
             pair = to_bits(__hmul2(from_bits<T>(pair), from_bits<T>(Pairs<T>::kScale)));
@@ -60,11 +83,11 @@ __device__ inline void load_bias(uint32_t address, float (&left)[4], float (&rig
 }
 
 // The logits of a tile against all keys.
-template <typename P, typename T>
+template <typename P, typename T, bool kAddBias>
 __device__ inline void multiply_keys(char const* parts, char const* bias,
                                      float (&logits)[2 * P::kTiles][4]) {
     uint32_t queries[2][4];
-    load_queries<T>(parts, queries);
+    load_queries<P, T, kAddBias>(parts, bias, queries);
     uint32_t const lane = thread_index() % 32;
     uint32_t const biases = shared_address(bias) + (first_query() + lane % 16) * P::kBiasRow
                             + lane / 16 * 16;
@@ -159,10 +182,23 @@ __device__ inline void multiply_values(uint32_t const (&weights)[P::kTiles][4], 
     }
 }
 
+// The mean of two channels' values, plus their bias if it is to be added: the weights sum to 1.
+template <typename P, typename T, bool kAddBias>
+__device__ inline uint32_t mean_of_values(float const* sum, float scale, char const* bias,
+                                          int piece) {
+    if constexpr (kAddBias) {
+        float2 const pair = widen_bits<T>(load_qkv_bias<P>(bias, kChannelTiles + piece));
+        return narrow_to_bits<T>(fmaf(sum[0], scale, pair.x), fmaf(sum[1], scale, pair.y));
+    } else {
+        return narrow_to_bits<T>(sum[0] * scale, sum[1] * scale);
+    }
+}
+
 // Outputs go through the shared memory that these queries were in, so that a lane stores 16 bytes.
-template <typename P, typename T>
+template <typename P, typename T, bool kAddBias>
 __device__ inline void store_tile(WindowAttn const& problem,
-                                  float const (&sums)[kChannelTiles + 1][4], char* parts) {
+                                  float const (&sums)[kChannelTiles + 1][4], char* parts,
+                                  char const* bias) {
     uint32_t const lane = thread_index() % 32;
     uint32_t const first = first_query();
     char* const queries = parts + first * kRowBytes;
@@ -171,10 +207,9 @@ __device__ inline void store_tile(WindowAttn const& problem,
         float const scale = reciprocal(sums[kChannelTiles][2 * half]);
 #pragma unroll
         for (int i = 0; i < kChannelTiles; ++i) {
-            float const* const sum = sums[i] + 2 * half;
             char* const to = queries + 8 * half * kRowBytes + piece_offset(lane / 4, i);
             reinterpret_cast<uint32_t*>(to)[lane % 4] =
-                narrow_to_bits<T>(sum[0] * scale, sum[1] * scale);
+                mean_of_values<P, T, kAddBias>(sums[i] + 2 * half, scale, bias, i);
         }
     }
     __syncwarp();
@@ -194,11 +229,11 @@ __device__ inline void store_tile(WindowAttn const& problem,
 }
 
 // A warp's tile of the window in `parts`.
-template <typename P, typename T>
+template <typename P, typename T, bool kAddBias>
 __device__ inline void attend(WindowAttn const& problem, char* parts, char const* bias,
                               uint8_t const* sides, uint32_t cuts) {
     float logits[2 * P::kTiles][4];
-    multiply_keys<P, T>(parts, bias, logits);
+    multiply_keys<P, T, kAddBias>(parts, bias, logits);
     if (cuts != 0) {
         mask_cuts(logits, sides, cuts);
     }
@@ -206,11 +241,11 @@ __device__ inline void attend(WindowAttn const& problem, char* parts, char const
     weigh<T>(logits, weights);
     float sums[kChannelTiles + 1][4] = {};
     multiply_values<P, T>(weights, parts, sums);
-    store_tile<P, T>(problem, sums, parts);
+    store_tile<P, T, kAddBias>(problem, sums, parts, bias);
 }
 
 // Grid: heads, then blocks that share out a head's windows, at least one for each.
-template <typename P, typename T>
+template <typename P, typename T, bool kAddBias>
 __global__ void __launch_bounds__(P::kThreads, P::kResidentBlocks)
     attend_windows(WindowAttn problem) {
     extern __shared__ __align__(128) char shared_memory[];
@@ -224,7 +259,10 @@ __global__ void __launch_bounds__(P::kThreads, P::kResidentBlocks)
     Window window = window_number(all, blockIdx.y);
     int64_t const bias_size = int64_t{P::kTokens} * P::kTokens;
     copy_bias<P>(static_cast<T const*>(problem.bias) + blockIdx.x * bias_size, bias);
-    copy_window<P, T>(problem, all, window, windows);
+    if constexpr (kAddBias) {
+        copy_qkv_bias<P, T>(problem, bias);
+    }
+    copy_window<P, T, kAddBias>(problem, all, window, windows);
     for (int token = threadIdx.x; token < 16 * P::kTiles; token += P::kThreads) {
         sides[token] = side_of_cuts<P>(token);
     }
@@ -240,9 +278,10 @@ __global__ void __launch_bounds__(P::kThreads, P::kResidentBlocks)
         uint32_t const cuts = cuts_through(problem, all, window);
         window = advance(all, window, step);
         if (window.batch < problem.batch) {
-            copy_window<P, T>(problem, all, window, windows + (offset ^ P::kWindowBytes));
+            copy_window<P, T, kAddBias>(problem, all, window,
+                                        windows + (offset ^ P::kWindowBytes));
         }
-        attend<P, T>(problem, windows + offset, bias, sides, cuts);
+        attend<P, T, kAddBias>(problem, windows + offset, bias, sides, cuts);
     }
 }
 

@@ -30,6 +30,7 @@ struct WindowAttn {
     int32_t heads;       // M
     int32_t window;      // 7, 8 or 12
     int32_t shift;       // 0 or window / 2
+    int32_t add_bias;    // 1: `qkv` is without its bias, which is added here; 0: with it
 };
 
 // Queues the work on the stream and returns; allocates nothing, so CUDA graphs capture it.

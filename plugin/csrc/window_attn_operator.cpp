@@ -25,8 +25,9 @@ constexpr std::array<Wanted, kMaxTensors> kWanted = {{
 class WindowAttnOperator final : public Operator {
   public:
     WindowAttnOperator() noexcept
-        : Operator("CoDetrWindowAttention", {{{"window_size", 1}, {"shift", 0}}}, kWanted, kOutput) {
-    }
+        : Operator("CoDetrWindowAttention",
+                   {{{"window_size", 1}, {"shift", 0}, {"add_bias", 0, 1}}},
+                   kWanted, kOutput) {}
 
     int32_t find_wrong(Shapes const& shapes, Values const& values) const noexcept override {
         auto const& qkv = shapes[kQkv].d;
@@ -86,6 +87,7 @@ class WindowAttnOperator final : public Operator {
         problem.heads = size(kBias, 0);
         problem.window = values[0];
         problem.shift = values[1];
+        problem.add_bias = values[2];
         return window_attn(problem, stream);
     }
 };

@@ -22,8 +22,10 @@ template <int kSize, int kResident> struct Plan {
 
     // Shared memory in bytes: bias, sides, then two windows, which are queries, keys, values and
     // places. Rows of the bias are an odd number of 16 bytes apart, so that eight of them lie in
-    // different banks.
+    // different banks. What that leaves free in the first eight takes the bias of `qkv`, if it is to
+    // be added.
     static constexpr int kBiasRow = 2 * (16 * kTiles + 8);
+    static constexpr int kBiasEnd = 2 * 16 * kTiles; // of a row
     static constexpr int kBiasBytes = 16 * kTiles * kBiasRow;
     static constexpr int kSideBytes = (16 * kTiles + 127) / 128 * 128;
     static constexpr int kPartBytes = 16 * kTiles * kRowBytes;
@@ -97,8 +99,18 @@ __device__ inline uint32_t piece_offset(uint32_t token, uint32_t piece) {
     return token * kRowBytes + ((piece ^ (token >> 1 & 3)) << 4);
 }
 
+// Starts copying 16 bytes of a token. Without its bias, a padded token is zeros.
+template <bool kAddBias>
+__device__ inline void copy_piece(uint32_t to, void const* from, int place) {
+    if constexpr (kAddBias) {
+        copy_16_or_zeros(to, from, place < 0);
+    } else {
+        copy_16(to, from);
+    }
+}
+
 // Starts copying a window. Four threads copy a token.
-template <typename P, typename T>
+template <typename P, typename T, bool kAddBias>
 __device__ inline void copy_window(WindowAttn const& problem, Windows const& all,
                                    Window const& window, char* to) {
     uint32_t const thread = thread_index();
@@ -124,9 +136,9 @@ __device__ inline void copy_window(WindowAttn const& problem, Windows const& all
             T const* const from =
                 place < 0 ? padding : qkv + static_cast<int64_t>(place) * (3 * channels);
             uint32_t const piece = pieces + i * kRowBytes;
-            copy_16(piece, from);
-            copy_16(piece + P::kPartBytes, from + channels);
-            copy_16(piece + 2 * P::kPartBytes, from + 2 * channels);
+            copy_piece<kAddBias>(piece, from, place);
+            copy_piece<kAddBias>(piece + P::kPartBytes, from + channels, place);
+            copy_piece<kAddBias>(piece + 2 * P::kPartBytes, from + 2 * channels, place);
             places[i] = place;
         }
     }
@@ -161,6 +173,18 @@ template <typename P, typename T> __device__ inline void copy_bias(T const* bias
             }
             narrow(value, reinterpret_cast<T*>(to + row * P::kBiasRow)[key]);
         }
+    }
+}
+
+// Starts copying a head's bias of `qkv`, eight channels to each row of the other bias: of queries,
+// then of values. Keys need none: it adds the same to all logits of a query.
+template <typename P, typename T>
+__device__ inline void copy_qkv_bias(WindowAttn const& problem, char* bias) {
+    int const row = threadIdx.x;
+    if (row < 8) {
+        int const channel = (row / 4 * 2 * problem.heads + blockIdx.x) * kHeadSize + row % 4 * 8;
+        copy_16(shared_address(bias) + row * P::kBiasRow + P::kBiasEnd,
+                static_cast<T const*>(problem.padding) + channel);
     }
 }
 

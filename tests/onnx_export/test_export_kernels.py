@@ -87,6 +87,22 @@ def test_residual_streams_go_from_node_to_node(files):
     assert given_by[proj.input[3]].name == f"backbone.stages.0.blocks.0.fc2/{ADD}"
 
 
+def test_windows_add_the_bias_of_their_product(files):
+    for graph, add_bias in zip(
+        (onnx.load(each.plugin).graph for each in files), (1, 0), strict=True
+    ):
+        makers = {name: node for node in graph.node for name in node.output}
+        windows = [node for node in graph.node if node.op_type == "CoDetrWindowAttention"]
+        assert len(windows) == 8
+        for node in windows:
+            attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+            assert attributes["add_bias"] == add_bias
+            source = makers[node.input[0]]
+            path = node.name.removesuffix("/CoDetrWindowAttention")
+            assert source.name == f"{path}.qkv/{'MatMul' if add_bias else 'Add'}"
+            assert node.input[1] in ([f"{path}.qkv.bias"] if add_bias else source.input)
+
+
 def test_the_default_has_neither(files):
     ops = {node.op_type for node in onnx.load(files[1].plugin).graph.node}
     assert not {"CoDetrGroupNorm", LINEAR, ADD} & ops

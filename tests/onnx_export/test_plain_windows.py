@@ -13,12 +13,22 @@ from codetr.window_attn import window_attention
 from onnx_export.node import DOMAIN, WINDOW_OP_TYPE
 from onnx_export.passes import CLEAN_UP, run_passes
 from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
+from onnx_export.window_bias import leave_bias_to_windows
 
 HEADS, WINDOW = 2, 4
 CHANNELS = 8 * HEADS
 
 
-def graph_of(batch, size, shift, dtype=np.float32, window=WINDOW, channels=CHANNELS, blocks=1):
+def graph_of(
+    batch,
+    size,
+    shift,
+    dtype=np.float32,
+    window=WINDOW,
+    channels=CHANNELS,
+    blocks=1,
+    add_bias=0,
+):
     """A graph of custom nodes, one after the other; ``batch`` None is dynamic."""
     rows = "batch" if batch is None else batch
     shape = (HEADS, window**2, window**2)
@@ -28,7 +38,7 @@ def graph_of(batch, size, shift, dtype=np.float32, window=WINDOW, channels=CHANN
         gs.Variable("bias", dtype, shape),
     ]
     outputs = [gs.Variable(f"output{i}", dtype, (rows, *size, channels)) for i in range(blocks)]
-    attributes = {"window_size": window, "shift": shift}
+    attributes = {"window_size": window, "shift": shift, "add_bias": add_bias}
     nodes = [
         gs.Node(WINDOW_OP_TYPE, f"{i}", attributes, inputs, [output], domain=DOMAIN)
         for i, output in enumerate(outputs)
@@ -55,6 +65,30 @@ def test_equals_the_operator(size, shift, model_batch, batch, dtype):
     assert_equals_the_operator(graph, batch, size, shift, dtype)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("size", [(8, 12), (5, 10)])
+def test_adds_the_bias_before_it_pads(size, dtype):
+    graph = graph_of(None, size, 2, dtype, add_bias=1)
+    write_out_custom_nodes(graph)
+    assert_equals_the_operator(graph, 2, size, 2, dtype, add_bias=True)
+
+
+@pytest.mark.parametrize("add_on_the_left", [False, True])
+def test_biases_are_left_to_the_nodes(add_on_the_left):
+    graph = graph_of(1, (5, 10), 2)
+    (node,) = graph.nodes
+    qkv, padding, _ = node.inputs
+    total = gs.Variable("total", np.float32, qkv.shape)
+    operands = [padding, qkv] if add_on_the_left else [qkv, padding]
+    graph.nodes.append(gs.Node("Add", "add", {}, operands, [total]))
+    node.inputs[0] = total
+    assert leave_bias_to_windows(graph) == "1 biases left to window attention"
+    assert graph.nodes == [node]
+    assert (node.inputs[0], node.attrs["add_bias"]) == (qkv, 1)
+    write_out_custom_nodes(graph)
+    assert_equals_the_operator(graph, 1, (5, 10), 2, np.float32, add_bias=True)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_equals_the_operator_when_constants_are_folded(batch):
     graph = graph_of(batch, (5, 10), 2)
@@ -62,7 +96,7 @@ def test_equals_the_operator_when_constants_are_folded(batch):
     assert_equals_the_operator(graph, batch, (5, 10), 2, np.float32)
 
 
-def assert_equals_the_operator(graph, batch, size, shift, dtype):
+def assert_equals_the_operator(graph, batch, size, shift, dtype, *, add_bias=False):
     rng = np.random.default_rng(0)
     feeds = {
         "qkv": rng.standard_normal((batch, *size, 3 * CHANNELS)).astype(dtype),
@@ -70,8 +104,9 @@ def assert_equals_the_operator(graph, batch, size, shift, dtype):
         "bias": rng.standard_normal((HEADS, WINDOW**2, WINDOW**2)).astype(dtype),
     }
     (found,) = run(graph, feeds)
-    tensors = [torch.from_numpy(array).float() for array in feeds.values()]
-    wanted = window_attention(*tensors, WINDOW, shift).numpy()
+    qkv, padding, bias = [torch.from_numpy(array).float() for array in feeds.values()]
+    qkv = qkv + padding if add_bias else qkv
+    wanted = window_attention(qkv, padding, bias, WINDOW, shift).numpy()
     assert found.dtype == dtype
     np.testing.assert_allclose(found, wanted, atol=1e-5 if dtype == np.float32 else 5e-3)
 

@@ -94,7 +94,7 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
         [1] * len(OP_TYPES),
         [
             ["num_heads", "num_points"],
-            ["window_size", "shift"],
+            ["window_size", "shift", "add_bias"],
             ["num_groups"],
             ["activation"],
             ["activation"],

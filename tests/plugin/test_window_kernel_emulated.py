@@ -1,12 +1,13 @@
 """The CUDA kernel of window attention, run on the CPU by window_emulation.cpp, against float64."""
 
 import ctypes
+from dataclasses import replace
 
 import pytest
 import torch
 
 from codetr.window_attn import window_attention
-from tests.plugin.window_problems import DTYPES, LIMITS, exact, make_problem
+from tests.plugin.window_problems import DTYPES, HEAD_CHANNELS, LIMITS, exact, make_problem
 
 CASES = {
     "whole_windows": {"size": (24, 36), "heads": 2},
@@ -36,9 +37,9 @@ def emulate(build_folder):
     return run
 
 
-def problem_of(case, *, shifted, dtype=torch.float32):
+def problem_of(case, *, shifted, dtype=torch.float32, add_bias=False):
     shift = CASES[case].get("window", 12) // 2 if shifted else 0
-    return make_problem(**{"heads": 1} | CASES[case], shift=shift).to(dtype)
+    return make_problem(**{"heads": 1} | CASES[case], shift=shift, add_bias=add_bias).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -51,10 +52,30 @@ def test_agrees_with_float64(emulate, case, shifted, dtype):
     assert (output - exact(problem)).abs().max() < LIMITS[dtype]  # NaN: not written
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
+@pytest.mark.parametrize("case", ["one_window", "less_than_a_window", "window_7_less"])
+def test_adds_the_bias_of_qkv(emulate, case, shifted, dtype):
+    problem = problem_of(case, shifted=shifted, dtype=DTYPES[dtype], add_bias=True)
+    output = emulate(problem, 1)
+    assert (output - exact(problem)).abs().max() < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_adds_large_biases(emulate, dtype):
+    problem = problem_of("window_8_padded", shifted=True, dtype=DTYPES[dtype], add_bias=True)
+    large = torch.tensor([2, 64, 8]).repeat_interleave(HEAD_CHANNELS)  # queries, keys, values
+    problem = replace(problem, padding=problem.padding * large)
+    output = emulate(problem, 2)
+    assert (output - exact(problem)).abs().max() < 2 * LIMITS[dtype]  # outputs are of about 8
+
+
+@pytest.mark.parametrize("add_bias", [False, True], ids=["with_bias", "add_bias"])
 @pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
 @pytest.mark.parametrize("case", CASES)
-def test_reference_agrees_with_the_model(case, shifted):
-    problem = problem_of(case, shifted=shifted)
-    tensors = (problem.qkv, problem.padding, problem.bias)
+def test_reference_agrees_with_the_model(case, shifted, add_bias):
+    problem = problem_of(case, shifted=shifted, add_bias=add_bias)
+    qkv = problem.qkv + problem.padding if add_bias else problem.qkv
+    tensors = (qkv, problem.padding, problem.bias)
     model = window_attention(*tensors, problem.window, problem.shift)
     assert torch.allclose(model.double(), exact(problem), atol=1e-5)

@@ -42,12 +42,14 @@ def run(kernel, problem):
     return output
 
 
+@pytest.mark.parametrize("add_bias", [False, True], ids=["with_bias", "add_bias"])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
 @pytest.mark.parametrize("case", CASES)
-def test_agrees_with_float64(kernel, case, shifted, dtype):
+def test_agrees_with_float64(kernel, case, shifted, dtype, add_bias):
     shift = CASES[case].get("window", 12) // 2 if shifted else 0
-    problem = make_problem(**CASES[case], shift=shift).to(DTYPES[dtype], "cuda")
+    problem = make_problem(**CASES[case], shift=shift, add_bias=add_bias)
+    problem = problem.to(DTYPES[dtype], "cuda")
     output = run(kernel, problem)
     assert output.isfinite().all()
     assert (output - exact(problem)).abs().max() < LIMITS[dtype]
@@ -62,8 +64,9 @@ def test_large_tensor_of_more_than_2_31_elements(kernel, dtype):
     assert (output[-1:] - exact(last)).abs().max() < LIMITS[dtype]
 
 
-def test_runs_are_equal_bit_for_bit(kernel):
-    problem = make_problem(**CASES["stage"], shift=6).to(torch.float16, "cuda")
+@pytest.mark.parametrize("add_bias", [False, True], ids=["with_bias", "add_bias"])
+def test_runs_are_equal_bit_for_bit(kernel, add_bias):
+    problem = make_problem(**CASES["stage"], shift=6, add_bias=add_bias).to(torch.float16, "cuda")
     assert torch.equal(run(kernel, problem), run(kernel, problem))
 
 

@@ -24,7 +24,7 @@ namespace {
 
 struct Copy {
     uint32_t to;
-    void const* from;
+    void const* from; // null: zeros
 };
 std::vector<std::vector<Copy>> copies; // by thread
 
@@ -71,9 +71,14 @@ uint32_t thread_index() { return threadIdx.x; }
 
 void copy_16(uint32_t to, void const* from) { copies[threadIdx.x].push_back({to, from}); }
 
+void copy_16_or_zeros(uint32_t to, void const* from, bool zeros) {
+    copy_16(to, zeros ? nullptr : from);
+}
+
 void wait_for_copies() {
+    constexpr char kZeros[16]{};
     for (Copy const& copy : copies[threadIdx.x]) {
-        std::memcpy(at(copy.to), copy.from, 16);
+        std::memcpy(at(copy.to), copy.from != nullptr ? copy.from : kZeros, 16);
     }
     copies[threadIdx.x].clear();
 }
@@ -162,12 +167,14 @@ template <typename P, typename T> void attend(codetr::WindowAttn const& problem,
     static_assert(P::kSharedBytes <= sizeof(codetr::shared_memory));
     operands.resize(P::kThreads / 32);
     copies.assign(P::kThreads, {});
-    run(dim3(problem.heads, blocks), P::kThreads, [&problem] {
+    auto* const kernel = problem.add_bias != 0 ? codetr::attend_windows<P, T, true>
+                                               : codetr::attend_windows<P, T, false>;
+    run(dim3(problem.heads, blocks), P::kThreads, [&problem, kernel] {
         if (threadIdx.x == 0) {
             std::memset(codetr::shared_memory, 0xFF, sizeof(codetr::shared_memory));
         }
         __syncthreads();
-        codetr::attend_windows<P, T>(problem);
+        kernel(problem);
     });
 }
 

@@ -15,8 +15,10 @@ template <typename Call> bool refuses(std::string const& why, Call const& call) 
     return plugin_calls::refuses("CoDetrWindowAttention", why, call);
 }
 
-std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, int32_t window, int32_t shift) {
-    return create(creator, {{"shift", &shift, PluginFieldType::kINT32, 1},
+std::unique_ptr<IPluginV3> make(IPluginCreatorV3One& creator, int32_t window, int32_t shift,
+                                int32_t add_bias = 0) {
+    return create(creator, {{"add_bias", &add_bias, PluginFieldType::kINT32, 1},
+                            {"shift", &shift, PluginFieldType::kINT32, 1},
                             {"window_size", &window, PluginFieldType::kINT32, 1}});
 }
 
@@ -36,9 +38,19 @@ bool accepted(IPluginV3& plugin, Shapes const& shapes) {
 
 void check_creation(IPluginCreatorV3One& creator) {
     CHECK(std::strcmp(creator.getPluginName(), "CoDetrWindowAttention") == 0);
-    auto plugin = make(creator, 12, 0);
+    auto plugin = make(creator, 12, 0, 1);
     CHECK(plugin != nullptr && make(creator, 12, 6) != nullptr);
     PluginFieldCollection const& fields = *runtime(*plugin).getFieldsToSerialize();
+    CHECK(fields.nbFields == 3 && std::strcmp(fields.fields[2].name, "add_bias") == 0);
+    CHECK(*static_cast<int32_t const*>(fields.fields[2].data) == 1);
+    CHECK(std::strcmp(build(*plugin).getTimingCacheID(), "12,0,1") == 0);
+    int32_t const twelve = 12;
+    PluginField const window{"window_size", &twelve, PluginFieldType::kINT32, 1};
+    PluginField const wrong{"size", &twelve, PluginFieldType::kINT32, 1};
+    CHECK(refuses("got an attribute size; wanted window_size, shift and add_bias\n",
+                  [&] { return create(creator, {window, wrong}) != nullptr; }));
+    CHECK(refuses("attribute shift is missing\n",
+                  [&] { return create(creator, {window}) != nullptr; }));
     CHECK(std::strcmp(fields.fields[0].name, "window_size") == 0);
     CHECK(*static_cast<int32_t const*>(fields.fields[0].data) == 12);
     CHECK(*static_cast<int32_t const*>(fields.fields[1].data) == 0);
@@ -46,6 +58,8 @@ void check_creation(IPluginCreatorV3One& creator) {
                   [&] { return make(creator, 12, -1) != nullptr; }));
     CHECK(refuses("attribute window_size is 0; wanted a positive number",
                   [&] { return make(creator, 0, 0) != nullptr; }));
+    CHECK(refuses("attribute add_bias is 2; wanted 0 or 1",
+                  [&] { return make(creator, 12, 0, 2) != nullptr; }));
 }
 
 void check_formats(IPluginV3OneBuild& plugin) {

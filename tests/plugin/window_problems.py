@@ -20,7 +20,7 @@ class Struct(ctypes.Structure):
     """``codetr::WindowAttn`` of plugin/csrc/window_attn.h."""
 
     _pointers = ("qkv", "padding", "bias", "output")
-    _numbers = ("type", "batch", "height", "width", "heads", "window", "shift")
+    _numbers = ("type", "batch", "height", "width", "heads", "window", "shift", "add_bias")
     _fields_ = [(name, ctypes.c_void_p) for name in _pointers] + [
         (name, ctypes.c_int32) for name in _numbers
     ]
@@ -28,13 +28,17 @@ class Struct(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Inputs of ``codetr.window_attn.window_attention``, which says what they are."""
+    """Inputs of ``codetr.window_attn.window_attention``, which says what they are.
+
+    With ``add_bias``, ``qkv`` is without its bias, which is ``padding``.
+    """
 
     qkv: torch.Tensor
     padding: torch.Tensor
     bias: torch.Tensor
     window: int
     shift: int
+    add_bias: bool = False
 
     def to(self, dtype: torch.dtype, device: str = "cpu") -> Problem:
         """Everything in ``dtype`` on ``device``."""
@@ -44,7 +48,7 @@ class Problem:
     def struct(self, output: torch.Tensor) -> Struct:
         """Valid as long as the tensors are."""
         pointers = (tensor.data_ptr() for tensor in (self.qkv, self.padding, self.bias, output))
-        sizes = (*self.qkv.shape[:3], len(self.bias), self.window, self.shift)
+        sizes = (*self.qkv.shape[:3], len(self.bias), self.window, self.shift, self.add_bias)
         return Struct(*pointers, TYPE_CODES[self.qkv.dtype], *sizes)
 
     @property
@@ -67,6 +71,7 @@ def make_problem(
     heads: int = 2,
     batch: int = 1,
     device: str = "cpu",
+    add_bias: bool = False,
 ) -> Problem:
     """Random inputs in float32 with logits of about ±6: a few rows have one weight near 1."""
     options: Any = {"generator": torch.Generator(device).manual_seed(0), "device": device}
@@ -76,7 +81,9 @@ def make_problem(
     qkv[..., :channels] *= 1.5
     padding[:channels] *= 1.5
     bias = 1.5 * torch.randn(heads, window**2, window**2, **options)
-    return Problem(qkv=qkv, padding=padding, bias=bias, window=window, shift=shift)
+    return Problem(
+        qkv=qkv, padding=padding, bias=bias, window=window, shift=shift, add_bias=add_bias
+    )
 
 
 def exact(problem: Problem) -> torch.Tensor:
@@ -102,7 +109,7 @@ def exact(problem: Problem) -> torch.Tensor:
     inside = (y < height) & (x < width)
     index = torch.where(inside, y * width + x, height * width)  # padding comes after the map
     padding = problem.padding.expand(batch, 1, -1)
-    tokens = torch.cat((problem.qkv.flatten(1, 2), padding), dim=1).double()
+    tokens = torch.cat((_with_bias(problem).flatten(1, 2), padding.double()), dim=1)
     output = tokens.new_zeros(batch, height * width + 1, HEAD_CHANNELS * heads)
     for picture, map_tokens in enumerate(tokens):
         for window, own_mask in zip(index, mask, strict=True):
@@ -112,6 +119,16 @@ def exact(problem: Problem) -> torch.Tensor:
             weights = (logits + problem.bias.double() + own_mask).softmax(-1)
             output[picture, window] = (weights @ value).transpose(0, 1).flatten(1)
     return output[:, :-1].view(batch, height, width, -1)
+
+
+def _with_bias(problem: Problem) -> torch.Tensor:
+    """(B, H, W, 3C) float64; sums of queries are rounded to the type, as any product's would be."""
+    if not problem.add_bias:
+        return problem.qkv.double()
+    total = problem.qkv.double() + problem.padding.double()
+    queries = total.shape[-1] // 3
+    total[..., :queries] = total[..., :queries].to(problem.qkv.dtype).double()
+    return total
 
 
 def _sources(

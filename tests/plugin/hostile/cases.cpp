@@ -154,7 +154,7 @@ Case const kSampling{
 // Batch 2, a map of 30 x 40, 6 heads, windows of 12.
 Case const kWindows{
     "CoDetrWindowAttention",
-    {{{"window_size", 1, 12, kMax32}, {"shift", 0, 6, kMax32}}},
+    {{{"window_size", 1, 12, kMax32}, {"shift", 0, 6, kMax32}, {"add_bias", 0, 1, 1}}},
     {{4, {2, 30, 40, 576}}, {1, {576}}, {3, {6, 144, 144}}, {4, {2, 30, 40, 192}}},
     {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{2, 0}}}, // B, H, W, M
     windows_fit,

@@ -31,18 +31,23 @@ std::vector<Given> all_fields(Case const& of) {
         }
     }
     std::vector<Given> all;
-    auto const& [first, second] = of.attributes;
-    for (char const* name : std::set{first.name, second.name, "", "%s%n", kLong.c_str(),
-                                     static_cast<char const*>(nullptr)}) {
-        bool const known = name != nullptr && (name == first.name || name == second.name);
-        int const attribute = !known ? -1 : name == first.name ? 0 : 1;
+    auto const& attributes = of.attributes;
+    std::set<char const*> names{"", "%s%n", kLong.c_str(), nullptr};
+    for (Attribute const& attribute : attributes) {
+        names.insert(attribute.name);
+    }
+    for (char const* name : names) {
+        auto const found = std::find_if(attributes.begin(), attributes.end(),
+                                        [&](Attribute const& each) { return each.name == name; });
+        bool const known = name != nullptr && found != attributes.end();
+        int const attribute = known ? static_cast<int>(found - attributes.begin()) : -1;
         for (int type = -1; type < 16; ++type) {
             for (int32_t const length : {kMin32, -1, 0, 1, 2, kMax32}) {
                 for (auto const& [data, value] : values) {
                     auto const kind = static_cast<PluginFieldType>(type);
                     bool const fits = known && kind == PluginFieldType::kINT32 && length == 1
-                                      && data != nullptr && value >= of.attributes[attribute].lowest
-                                      && value <= of.attributes[attribute].highest;
+                                      && data != nullptr && value >= found->lowest
+                                      && value <= found->highest;
                     all.push_back({{name, data, kind, length}, attribute, fits});
                 }
             }

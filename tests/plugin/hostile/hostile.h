@@ -14,7 +14,7 @@ namespace hostile {
 using namespace plugin_calls;
 
 using Shapes = std::vector<Dims>; // inputs, then the output
-using Values = std::array<int32_t, 2>;
+using Values = std::array<int32_t, 3>;
 
 constexpr int32_t kMin32 = std::numeric_limits<int32_t>::min();
 constexpr int32_t kMax32 = std::numeric_limits<int32_t>::max();
@@ -31,7 +31,7 @@ struct Attribute {
 // What an operator takes, said once more.
 struct Case {
     std::string op;
-    std::array<Attribute, 2> attributes;
+    std::array<Attribute, 3> attributes;
     Shapes shapes;
     std::vector<std::vector<std::array<int, 2>>> letters; // tensor and dimension where each stands
     // Of shapes whose ranks are right.
@@ -46,7 +46,7 @@ struct Case {
         [](Shapes const&, Values const&) { return size_t{0}; };
 
     int32_t inputs() const { return static_cast<int32_t>(shapes.size()) - 1; }
-    Values values() const { return {attributes[0].value, attributes[1].value}; }
+    Values values() const { return {attributes[0].value, attributes[1].value, attributes[2].value}; }
     bool rank_fits(int32_t tensor, int32_t rank) const {
         // Of the first tensor, and those that are like it.
         bool const may_differ = other_rank != 0 && shapes[tensor].nbDims == shapes[0].nbDims;
@@ -140,10 +140,14 @@ template <typename Visit> void for_all_sizes(Case const& of, Visit const& visit)
 // Calls `visit` with plugins of attributes from the smallest to the largest.
 template <typename Visit>
 void for_all_values(IPluginCreatorV3One& creator, Case const& of, Visit const& visit) {
-    auto const& [first, second] = of.attributes;
     std::set<Values> all{of.values()};
-    for (int32_t const value : {first.lowest, first.highest}) {
-        all.insert({{value, second.lowest}, {value, second.highest}});
+    for (int combination = 0; combination < 8; ++combination) {
+        Values values{};
+        for (size_t i = 0; i < values.size(); ++i) {
+            Attribute const& attribute = of.attributes[i];
+            values[i] = (combination >> i) % 2 == 0 ? attribute.lowest : attribute.highest;
+        }
+        all.insert(values);
     }
     for (Values const& values : all) {
         visit(*make(creator, of, values), values);

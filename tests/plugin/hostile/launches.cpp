@@ -38,12 +38,13 @@ bool runs(IPluginV3& plugin, Case const& of, PluginTensorDesc const* in, void co
 }
 
 std::set<Values> all_values(Case const& of) {
-    auto const& [first, second] = of.attributes;
     std::set<Values> all;
-    for (Values const& values : {of.values(), Values{1 << 18, 4}, Values{kMax32, kMax32},
-                                 Values{kMax32 - 1, second.lowest}, Values{first.lowest, kMax32}}) {
-        all.insert({std::clamp(values[0], first.lowest, first.highest),
-                    std::clamp(values[1], second.lowest, second.highest)});
+    for (Values values : {of.values(), Values{1 << 18, 4}, Values{kMax32, kMax32, kMax32},
+                          Values{kMax32 - 1}, Values{0, kMax32}}) {
+        for (size_t i = 0; i < values.size(); ++i) {
+            values[i] = std::clamp(values[i], of.attributes[i].lowest, of.attributes[i].highest);
+        }
+        all.insert(values);
     }
     return all;
 }
