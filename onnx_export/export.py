@@ -31,8 +31,10 @@ from onnx_export.calibration import (
 from onnx_export.checks import check_graph
 from onnx_export.fp8 import quantise_by
 from onnx_export.kernels import LINEAR_PRECISIONS, Kernels, choose_kernels
+from onnx_export.layer_norm import fuse_layer_norms
 from onnx_export.linear import fuse_linear_layers
 from onnx_export.node import (
+    LAYER_NORM_OP_TYPE,
     LINEAR_OP_TYPE,
     NORM_OP_TYPE,
     OP_TYPE,
@@ -183,7 +185,11 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     if fuse_linear:  # proj, fc1 and fc2
         custom_nodes[LINEAR_OP_TYPE] = 3 * sum(isinstance(m, SwinBlock) for m in model.modules())
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
-    plain_norms = len(group_norms) - custom_nodes[NORM_OP_TYPE]
+    plain_norms = _written_out(len(group_norms) - custom_nodes[NORM_OP_TYPE])
+    fuse_norms = config.kernels == "all" and config.precision != "fp32"
+    if fuse_norms:
+        custom_nodes[LAYER_NORM_OP_TYPE] = counts["LayerNormalization"]
+        plain_norms["LayerNormalization"] = 0
     architecture = model.config
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
     traced = trace(
@@ -198,11 +204,12 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
     fuse = [fuse_linear_layers] if fuse_linear else []
-    passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
+    norms = [fuse_layer_norms] if fuse_norms else []
+    passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *norms, *quantise)
     run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | _written_out(plain_norms) | custom_nodes, traced_batch)
+    check_graph(finished, counts | plain_norms | custom_nodes, traced_batch)
     _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)

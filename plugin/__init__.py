@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-OP_TYPES = ("CoDetrMSDeformAttn", "CoDetrWindowAttention", "CoDetrGroupNorm", "CoDetrLinear")
+OP_TYPES = (
+    *("CoDetrMSDeformAttn", "CoDetrWindowAttention"),
+    *("CoDetrGroupNorm", "CoDetrLinear", "CoDetrLayerNorm"),
+)
 """Names of the plugins and op types of the ONNX nodes; their version is "1", their namespace ""."""
 
 _MODULES = {"build_plugin": "build", "library_path": "library", "load": "library"}

@@ -34,7 +34,8 @@ bool all_known(trt::PluginFieldCollection const& fields, Operator const& op, Lab
         trt::PluginField const& field = fields.fields[i];
         if (!is_called(field, first.name) && !is_called(field, second.name)) {
             report(label, "got an attribute %s; wanted %s%s%s",
-                   field.name != nullptr ? field.name : "without a name", first.name,
+                   field.name != nullptr ? field.name : "without a name",
+                   first.name != nullptr ? first.name : "none",
                    second.name != nullptr ? " and " : "",
                    second.name != nullptr ? second.name : "");
             return false;

@@ -19,14 +19,15 @@
 
 namespace {
 
-using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 4>;
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 5>;
 
 // Never destroyed: registries may outlive the static objects of this library.
 Creators const& creators() {
     static Creators const instances{new codetr::Creator(codetr::ms_deform_attn_operator()),
                                     new codetr::Creator(codetr::window_attn_operator()),
                                     new codetr::Creator(codetr::group_norm_operator()),
-                                    new codetr::Creator(codetr::linear_operator())};
+                                    new codetr::Creator(codetr::linear_operator()),
+                                    new codetr::Creator(codetr::layer_norm_operator())};
     return instances;
 }
 
