@@ -101,6 +101,9 @@ void check_shapes(IPluginV3& plugin) {
     for (auto const& [why, shapes] : refused) {
         CHECK(refuses(why, [&, &shapes = shapes] { return accepted(plugin, shapes); }));
     }
+    Shapes longer = kTokens;
+    longer[3] = {4, {2, 900, 256, 1}};
+    CHECK(refuses("output is (2, 900, 256, 1); wanted as x", [&] { return accepted(plugin, longer); }));
     Shapes unknown = kGood;
     unknown[0].d[0] = unknown[3].d[0] = unknown[0].d[3] = -1;
     CHECK(accepted(plugin, unknown));

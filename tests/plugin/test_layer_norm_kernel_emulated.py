@@ -51,8 +51,9 @@ def test_a_large_mean_drowns_no_spread(emulate, channels, dtype):
 
 
 @pytest.mark.parametrize("value", [0.0, 3.1, -1000.0, 65504.0])
-@pytest.mark.parametrize("channels", [192, 256, 1536])
+@pytest.mark.parametrize("channels", [192, 256, 776])
 def test_equal_values_give_the_bias(emulate, channels, value):
+    """A mean that is off by its last bit is no bias any more: the deviation is as small."""
     problem = make_problem(5, channels).to(torch.float16)
     problem.x.fill_(value)
     output = emulate(problem)
