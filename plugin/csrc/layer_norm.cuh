@@ -1,10 +1,10 @@
 // The kernel of layer normalisation; layouts are in layer_norm.h.
 //
 // Every row is read once, 16 bytes at a time, and stays in the registers of kLanes neighbouring lanes
-// of a warp: statistics are sums over these lanes, and memory is the limit. A lane has kPieces vectors
-// of 8 channels, kLanes vectors apart. Narrow rows have fewer lanes, so that each lane waits for three
-// or four vectors at once and none has nothing to do: 192 channels are 8 lanes of 3 vectors, and a
-// warp takes four rows.
+// of a warp: statistics are sums over these lanes. Memory is meant to be the limit; that was not
+// measured. A lane has kPieces vectors of 8 channels, kLanes vectors apart. Narrow rows have fewer
+// lanes, so that each lane waits for three or four vectors at once and none has nothing to do: 192
+// channels are 8 lanes of 3 vectors, and a warp takes four rows.
 //
 // A lane does one row and ends; what hides the time of its reads is that many warps fit into an SM.
 // They read weights and biases again for every row, which are few and come from the L1 cache. Kept
@@ -17,7 +17,7 @@
 
 namespace codetr {
 
-constexpr int kLayerNormThreads = 128; // of a block: few, or 900 queries would leave most SMs idle
+constexpr int kLayerNormThreads = 128; // of a block: few, so that 900 queries are 57 blocks
 constexpr int kLayerNormVector = 8;    // channels of a read
 
 template <int kLanes> constexpr int kLayerNormRows = kLayerNormThreads / kLanes; // of a block
