@@ -59,8 +59,8 @@ def parser() -> argparse.ArgumentParser:
         choices=("attention", "all"),
         default="attention",
         help="what of the plugin to use in half precision: its kernels of attention, or all, those "
-        "of the neck's norms and of Swin's linear layers too, which are meant to be faster but are "
-        "not proven, least of all at large inputs (attention)",
+        "of norms and of Swin's linear layers too, which are meant to be faster but are not "
+        "proven, least of all at large inputs (attention)",
     )
     add(
         "--no-mask",

@@ -31,8 +31,10 @@ from onnx_export.calibration import (
 from onnx_export.checks import check_graph
 from onnx_export.fp8 import quantise_by
 from onnx_export.kernels import Kernels, choose_kernels
+from onnx_export.layer_norm import fuse_layer_norms
 from onnx_export.linear import count_linear, fuse_linear, linear_layers
 from onnx_export.node import (
+    LAYER_NORM_OP_TYPE,
     NORM_OP_TYPE,
     OP_TYPE,
     WINDOW_OP_TYPE,
@@ -179,13 +181,17 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint
     custom_nodes = _custom_nodes(model, config.precision)
-    fuse = []
+    group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
+    plain_norms = _written_out(len(group_norms) - custom_nodes[NORM_OP_TYPE])
+    fuse: list[Pass] = []
+    fuse_folded: list[Pass] = []
     if config.kernels == "all" and config.precision != "fp32":
         layers = linear_layers(model, config.precision)
         fuse += [fuse_linear(layers), leave_bias_to_windows]
+        fuse_folded.append(fuse_layer_norms)
         custom_nodes |= count_linear(layers)
-    group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
-    plain_norms = len(group_norms) - custom_nodes[NORM_OP_TYPE]
+        custom_nodes[LAYER_NORM_OP_TYPE] = counts["LayerNormalization"]
+        plain_norms["LayerNormalization"] = 0
     architecture = model.config
     report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
     traced = trace(
@@ -199,11 +205,11 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     graph = gs.import_onnx(traced)
     traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
 
-    passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
-    run_passes(graph, passes, report)
+    before = (split_topk, write_out_windows_without_kernel, *fuse)
+    run_passes(graph, (*before, *CLEAN_UP, *fuse_folded, *quantise), report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | _written_out(plain_norms) | custom_nodes, traced_batch)
+    check_graph(finished, counts | plain_norms | custom_nodes, traced_batch)
     _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)

@@ -9,8 +9,8 @@ from codetr.model import CoDino
 from onnx_export.precision import Precision
 
 Kernels = Literal["attention", "all"]
-"""``attention``: deformable and window attention. ``all``: also the neck's norms, linear layers of
-Swin and the encoder and, in window attention, the bias of ``qkv``."""
+"""``attention``: deformable and window attention. ``all``: also norms, linear layers of Swin and
+the encoder and, in window attention, the bias of ``qkv``."""
 
 
 def choose_kernels(model: CoDino, kernels: Kernels, precision: Precision) -> None:
@@ -28,3 +28,8 @@ def has_norm_kernel(*, channels: int, groups: int) -> bool:
     """Whether the plugin has a kernel for such norms: ``plugin/csrc/group_norm.h``."""
     of_group = channels // groups
     return channels % 8 == 0 and channels <= 2048 and (of_group == 4 or of_group % 8 == 0)
+
+
+def has_layer_norm_kernel(*, rank: int, channels: int) -> bool:
+    """Whether the plugin has a kernel for norms of such tensors: ``plugin/csrc/layer_norm.h``."""
+    return rank in (3, 4) and channels % 8 == 0 and channels <= 4096

@@ -15,6 +15,7 @@ WINDOW_OP_TYPE = "CoDetrWindowAttention"
 NORM_OP_TYPE = "CoDetrGroupNorm"
 LINEAR_OP_TYPE = "CoDetrLinear"
 LINEAR_ADD_OP_TYPE = "CoDetrLinearAdd"
+LAYER_NORM_OP_TYPE = "CoDetrLayerNorm"
 """Also the names of the TensorRT plugins: parsers look a plugin up by the op type alone."""
 
 PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
@@ -90,6 +91,18 @@ def register_schemas() -> None:
             attributes=("activation",),
             infer=_infer_linear,
         )
+    _register(
+        LAYER_NORM_OP_TYPE,
+        "Layer normalisation, eps 1e-5, with float32 statistics; see onnx_export/layer_norm.py.",
+        inputs=(
+            ("x", "T", "(B, H, W, C) or (B, S, C)"),
+            ("weight", "tensor(float)", "(C)"),
+            ("bias", "tensor(float)", "(C)"),
+        ),
+        output=("output", "T", "as x"),
+        attributes=(),
+        infer=_infer_same,
+    )
 
 
 def _register(

@@ -7,8 +7,10 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from onnx_export.layer_norm import PlainLayerNorm
 from onnx_export.linear import PlainLinear
 from onnx_export.node import (
+    LAYER_NORM_OP_TYPE,
     LINEAR_ADD_OP_TYPE,
     LINEAR_OP_TYPE,
     NORM_OP_TYPE,
@@ -42,6 +44,7 @@ def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
         NORM_OP_TYPE: PlainNorm,
         LINEAR_OP_TYPE: PlainLinear,
         LINEAR_ADD_OP_TYPE: PlainLinear,
+        LAYER_NORM_OP_TYPE: PlainLayerNorm,
     }
     nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
     for node in nodes:

@@ -15,6 +15,7 @@ OP_TYPES = (
     "CoDetrGroupNorm",
     "CoDetrLinear",
     "CoDetrLinearAdd",
+    "CoDetrLayerNorm",
 )
 """Names of the plugins and op types of the ONNX nodes; their version is "1", their namespace ""."""
 

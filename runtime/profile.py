@@ -29,7 +29,10 @@ NO_PART = "other"
 """Layers of no ONNX node: changes of layout between parts, mostly."""
 
 _WINDOW_ATTENTION = "CoDetrWindowAttention"
-_PLUGIN_KINDS = {"CoDetrGroupNorm": "norm", "CoDetrLinear": "products"}  # and CoDetrLinearAdd
+_PLUGIN_KINDS = {
+    **{"CoDetrGroupNorm": "norm", "CoDetrLayerNorm": "norm"},
+    "CoDetrLinear": "products",  # and CoDetrLinearAdd
+}
 _PRODUCTS = re.compile("gemm|conv|fprop", re.IGNORECASE)
 # The compiler calls its kernels after what they compute: __myl_AddDivCasErfCasAddMulMul_…
 _GENERATED = re.compile(r"__myl_((?:[A-Z][a-z]{2})+)")

@@ -32,9 +32,9 @@ bool is_called(trt::PluginField const& field, char const* name) {
     return field.name != nullptr && name != nullptr && std::strcmp(field.name, name) == 0;
 }
 
-// The names of all attributes: "a", "a and b", "a, b and c".
+// The names of all attributes: "none", "a", "a and b", "a, b and c".
 std::array<char, 96> list_names(Operator const& op) {
-    std::array<char, 96> text{};
+    std::array<char, 96> text{"none"};
     for (int32_t i = 0, length = 0; i < op.attribute_count; ++i) {
         char const* const before = i == 0 ? "" : i + 1 < op.attribute_count ? ", " : " and ";
         length += std::snprintf(text.data() + length, text.size() - length, "%s%s", before,

@@ -19,7 +19,7 @@
 
 namespace {
 
-using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 5>;
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 6>;
 
 // Never destroyed: registries may outlive the static objects of this library.
 Creators const& creators() {
@@ -27,7 +27,8 @@ Creators const& creators() {
                                     new codetr::Creator(codetr::window_attn_operator()),
                                     new codetr::Creator(codetr::group_norm_operator()),
                                     new codetr::Creator(codetr::linear_operator()),
-                                    new codetr::Creator(codetr::linear_add_operator())};
+                                    new codetr::Creator(codetr::linear_add_operator()),
+                                    new codetr::Creator(codetr::layer_norm_operator())};
     return instances;
 }
 

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <numeric>
 
 namespace codetr {
 
@@ -24,13 +23,6 @@ constexpr Wanted kWantedResidual = {"residual", 4, "as x, with N for K", "the ty
 constexpr Wanted kWantedOutput = {"output", 4, "as x, with N for K", "the type of x", 3};
 
 constexpr Attribute kActivation = {"activation", 0, 2};
-
-// The product of all sizes but the last, unknown ones as 1; 2^31 where it is more than any size.
-int64_t rows_of(trt::Dims const& x) {
-    return std::accumulate(x.d, x.d + x.nbDims - 1, int64_t{1}, [](int64_t rows, int64_t size) {
-        return times(rows, size == -1 ? 1 : size);
-    });
-}
 
 Linear describe(trt::PluginTensorDesc const* in, Values const& values) {
     auto const size = [in](Tensor tensor, int dimension) {

@@ -10,12 +10,13 @@
 #include <array>
 #include <cstddef>
 #include <limits>
+#include <numeric>
 
 namespace codetr {
 
 // An attribute of the ONNX node, always int32.
 struct Attribute {
-    char const* name;   // null after the operator's last one
+    char const* name;   // null after the operator's last one, if it has any
     int32_t lowest;     // value that it may have, 0 or 1
     int32_t highest = std::numeric_limits<int32_t>::max();
 };
@@ -80,7 +81,8 @@ class Operator {
   protected:
     Operator(char const* op_type, std::array<Attribute, kMaxAttributes> const& given,
              std::array<Wanted, kMaxTensors> const& wanted, int32_t count) noexcept
-        : name(op_type), attributes(given), attribute_count(count_named(given)), tensors(wanted), inputs(count) {}
+        : name(op_type), attributes(given), attribute_count(count_named(given)), tensors(wanted),
+          inputs(count) {}
     ~Operator() = default; // all live as long as the library
 
   private:
@@ -93,6 +95,7 @@ class Operator {
 Operator const& ms_deform_attn_operator() noexcept;
 Operator const& window_attn_operator() noexcept;
 Operator const& group_norm_operator() noexcept;
+Operator const& layer_norm_operator() noexcept;
 Operator const& linear_operator() noexcept;
 Operator const& linear_add_operator() noexcept;
 
@@ -101,6 +104,13 @@ inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }
 
 // The product of what is below 2^31, or 2^31 where it is more than any size.
 inline int64_t times(int64_t a, int64_t b) { return std::min(a * b, int64_t{1} << 31); }
+
+// The product of all sizes but the last, unknown ones as 1; 2^31 where it is more than any size.
+inline int64_t rows_of(nvinfer1::Dims const& x) {
+    return std::accumulate(x.d, x.d + x.nbDims - 1, int64_t{1}, [](int64_t rows, int64_t size) {
+        return times(rows, size == -1 ? 1 : size);
+    });
+}
 
 bool is_half(nvinfer1::DataType type) noexcept;
 

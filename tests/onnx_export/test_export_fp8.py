@@ -64,6 +64,22 @@ def test_only_the_inputs_of_the_large_products_are_quantised(exported, files, sc
         assert quantised == scales["scales"].keys()
 
 
+def test_norms_can_be_custom_nodes(exported, files):
+    """Which products to quantise is the same, and they read the nodes' outputs."""
+    calibration = files.plugin.with_suffix(".scales.json")
+    options = {"precision": "fp8", "calibration": calibration, "stable": True, "kernels": "all"}
+    graph = onnx.load(exported(PRESET, **SIZE, **options).plugin).graph
+    default = Counter(node.op_type for node in onnx.load(files.plugin).graph.node)
+    counts = Counter(node.op_type for node in graph.node)
+    assert counts["CoDetrLayerNorm"] == default["LayerNormalization"] > 0
+    assert counts["CoDetrLinear"] == counts["LayerNormalization"] == 0
+    assert counts["QuantizeLinear"] == default["QuantizeLinear"]
+    given_by = {name: node.op_type for node in graph.node for name in node.output}
+    sources = [given_by[n.input[0]] for n in graph.node if n.op_type == "QuantizeLinear"]
+    # Before qkv and fc1 of the 8 blocks, and before the 3 reductions between stages.
+    assert sources.count("CoDetrLayerNorm") == 2 * 8 + 3
+
+
 def test_files_are_smaller_than_in_fp16(exported, files):
     half = exported(PRESET, **SIZE, precision="fp16", stable=True)
     assert files.plugin.stat().st_size < 0.85 * half.plugin.stat().st_size

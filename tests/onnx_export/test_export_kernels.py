@@ -39,6 +39,37 @@ def test_norms_are_custom_nodes(files):
     assert (ops["ReduceMean"], ops["Sqrt"]) == (0, 0)
 
 
+def test_layer_norms_are_custom_nodes(files):
+    graph, default = onnx.load(files[0].plugin).graph, onnx.load(files[1].plugin).graph
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    types |= {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    nodes = [node for node in graph.node if node.op_type == "CoDetrLayerNorm"]
+    for node in nodes:
+        path = node.name.removesuffix("/CoDetrLayerNorm")
+        assert list(node.input[1:]) == [f"{path}.weight", f"{path}.bias"]
+        assert [types[name] for name in (*node.input, node.output[0])] == [
+            *(TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT16)
+        ]
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes == {"plugin_version": b"1", "plugin_namespace": b""}
+    # All of them, and their casts are gone with them.
+    before, after = (Counter(node.op_type for node in each.node) for each in (default, graph))
+    assert len(nodes) == before["LayerNormalization"] == 39
+    assert after["LayerNormalization"] == 0
+    casts_of_group_norms = 2 * after["CoDetrGroupNorm"]
+    assert before["Cast"] - after["Cast"] == 2 * len(nodes) + casts_of_group_norms
+
+
+def test_their_reference_has_norms_of_float32(files):
+    graph = onnx.load(files[0].reference).graph
+    made = {name: node for node in graph.node for name in node.output}
+    norms = [node for node in graph.node if node.op_type == "LayerNormalization"]
+    assert len(norms) == 39
+    for norm in norms:
+        cast = made[norm.input[0]]
+        assert (cast.op_type, onnx.helper.get_node_attr_value(cast, "to")) == ("Cast", 1)
+
+
 LINEAR, ADD = "CoDetrLinear", "CoDetrLinearAdd"
 
 
@@ -103,9 +134,9 @@ def test_windows_add_the_bias_of_their_product(files):
             assert node.input[1] in ([f"{path}.qkv.bias"] if add_bias else source.input)
 
 
-def test_the_default_has_neither(files):
+def test_the_default_has_none(files):
     ops = {node.op_type for node in onnx.load(files[1].plugin).graph.node}
-    assert not {"CoDetrGroupNorm", LINEAR, ADD} & ops
+    assert not {"CoDetrGroupNorm", "CoDetrLayerNorm", LINEAR, ADD} & ops
 
 
 def test_the_metadata_tells_them_apart(files):

@@ -98,6 +98,7 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
             ["num_groups"],
             ["activation"],
             ["activation"],
+            [],
         ],
     ]
 
@@ -107,9 +108,9 @@ import numpy as np
 load(trt, library)
 def field(name, value, kind=trt.PluginFieldType.INT32, dtype=np.int32):
     return trt.PluginField(name, np.array(value, dtype), kind)
-def make(*fields):
+def make(*fields, name=OP_TYPES[0]):
     collection = trt.PluginFieldCollection(list(fields))
-    return creator().create_plugin("a layer", collection, trt.TensorRTPhase.BUILD) is not None
+    return creator(name).create_plugin("a layer", collection, trt.TensorRTPhase.BUILD) is not None
 heads, points = field("num_heads", [8]), field("num_points", [4])
 real = field("num_heads", [8], trt.PluginFieldType.FLOAT32, np.float32)
 """
@@ -124,10 +125,11 @@ print(json.dumps([
     make(), make(heads), make(heads, heads), make(heads, points, points),
     make(field("num_heads", [0]), points), make(field("num_heads", [8, 8]), points),
     make(real, points), make(field("heads", [8]), points),
+    make(name="CoDetrLayerNorm"), make(heads, name="CoDetrLayerNorm"),
 ]))
 """
     )
-    assert result == [True, True, *[False] * 8]
+    assert result == [True, True, *[False] * 8, True, False]
 
 
 def test_a_plugin_that_is_not_created_says_why(run, tmp_path):

@@ -58,7 +58,7 @@ void check_creation(IPluginCreatorV3One& creator) {
                   [&] { return make(creator, 12, -1) != nullptr; }));
     CHECK(refuses("attribute window_size is 0; wanted a positive number",
                   [&] { return make(creator, 0, 0) != nullptr; }));
-    CHECK(refuses("attribute add_bias is 2; wanted 0 or 1",
+    CHECK(refuses("attribute add_bias is 2; wanted 0 to 1",
                   [&] { return make(creator, 12, 0, 2) != nullptr; }));
 }
 

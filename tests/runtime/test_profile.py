@@ -104,6 +104,9 @@ def test_the_plugin_of_norms_counts_as_norm():
     shape = [1, 20, 30, 256]
     layer = described_plugin("neck.convs.0.gn/CoDetrGroupNorm", [shape, [256], [256]], shape)
     assert (layer.part, layer.kind, layer.flops) == ("neck", "norm", 0)
+    shape = [1, 30785, 256]
+    layer = described_plugin("encoder.layers.0.norm1/CoDetrLayerNorm", [shape, [256], [256]], shape)
+    assert (layer.part, layer.kind, layer.flops) == ("encoder", "norm", 0)
 
 
 def test_the_plugin_of_linear_layers_counts_as_products():

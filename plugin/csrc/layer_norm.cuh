@@ -1,0 +1,133 @@
+// The kernel of layer normalisation; layouts are in layer_norm.h.
+//
+// Every row is read once, 16 bytes at a time, and stays in the registers of kLanes neighbouring lanes
+// of a warp: statistics are sums over these lanes. Memory is meant to be the limit; that was not
+// measured. A lane has kPieces vectors of 8 channels, kLanes vectors apart. Narrow rows have fewer
+// lanes, so that each lane waits for three or four vectors at once and none has nothing to do: 192
+// channels are 8 lanes of 3 vectors, and a warp takes four rows.
+//
+// A lane does one row and ends; what hides the time of its reads is that many warps fit into an SM.
+// They read weights and biases again for every row, which are few and come from the L1 cache. Kept
+// for several rows they would take 16 registers of each vector, twice what the row takes, and as many
+// warps less would fit.
+#pragma once
+
+#include "layer_norm.h"
+#include "vectors.cuh"
+
+namespace codetr {
+
+constexpr int kLayerNormThreads = 128; // of a block: few, so that 900 queries are 57 blocks
+constexpr int kLayerNormVector = 8;    // channels of a read
+
+template <int kLanes> constexpr int kLayerNormRows = kLayerNormThreads / kLanes; // of a block
+
+// Over kLanes neighbouring lanes, for each of them.
+template <int kLanes> __device__ inline float sum_of_neighbours(float value) {
+#pragma unroll
+    for (int distance = kLanes / 2; distance > 0; distance /= 2) {
+        value += __shfl_xor_sync(0xFFFFFFFF, value, distance);
+    }
+    return value;
+}
+
+// Of values of a row: those of this lane, zeros where it has none.
+template <int kPieces> using RowPart = float[kPieces][kLayerNormVector];
+
+// Subtracts the mean of the row of `channels`; returns one by the standard deviation. The mean of
+// equal values is exact: their sum fits into float32, and the division rounds right.
+template <int kLanes, int kPieces>
+__device__ inline float centre(RowPart<kPieces>& part, int pieces, float channels) {
+    float sum = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+#pragma unroll
+        for (float const value : part[i]) {
+            sum += value;
+        }
+    }
+    float const mean = sum_of_neighbours<kLanes>(sum) / channels;
+    float squares = 0.0F;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+#pragma unroll
+        for (float& value : part[i]) {
+            value = i < pieces ? value - mean : 0.0F;
+            squares = fmaf(value, value, squares);
+        }
+    }
+    return 1.0F / sqrtf(sum_of_neighbours<kLanes>(squares) / channels + kLayerNormEpsilon);
+}
+
+// Grid: runs of kLayerNormRows rows.
+template <typename T, int kLanes, int kPieces>
+__global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm problem) {
+    int32_t const lane = threadIdx.x % kLanes;
+    int32_t const vectors = problem.channels / kLayerNormVector;
+    int const pieces = (vectors - lane + kLanes - 1) / kLanes; // of this lane; may be none
+    int64_t const row = int64_t{blockIdx.x} * kLayerNormRows<kLanes> + threadIdx.x / kLanes;
+    // Lanes past the end repeat the last row: shuffles need all of them.
+    int64_t const there = row < problem.rows ? row : problem.rows - 1;
+    int64_t const first = there * problem.channels + lane * kLayerNormVector;
+    constexpr int kStep = kLanes * kLayerNormVector;
+
+    T const* const x = static_cast<T const*>(problem.x) + first;
+    RowPart<kPieces> part = {};
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+        if (i < pieces) {
+            load_8(x + i * kStep, part[i]);
+        }
+    }
+    float const scale = centre<kLanes, kPieces>(part, pieces, problem.channels);
+    if (row >= problem.rows) {
+        return;
+    }
+    float const* const weights = problem.weight + lane * kLayerNormVector;
+    float const* const biases = problem.bias + lane * kLayerNormVector;
+    T* const output = static_cast<T*>(problem.output) + first;
+#pragma unroll
+    for (int i = 0; i < kPieces; ++i) {
+        if (i < pieces) {
+            float weight[kLayerNormVector];
+            float bias[kLayerNormVector];
+            load_8(weights + i * kStep, weight);
+            load_8(biases + i * kStep, bias);
+#pragma unroll
+            for (int channel = 0; channel < kLayerNormVector; ++channel) {
+                float& value = part[i][channel];
+                value = fmaf(value * scale, weight[channel], bias[channel]);
+            }
+            store_8(part[i], output + i * kStep);
+        }
+    }
+}
+
+// One kernel and what it is for.
+struct RowKernel {
+    void (*run)(LayerNorm);
+    int32_t rows;     // of a block
+    int32_t channels; // at most
+};
+
+template <typename T, int kLanes, int kPieces> constexpr RowKernel row_kernel() {
+    return {normalise_rows<T, kLanes, kPieces>, kLayerNormRows<kLanes>,
+            kLanes * kPieces * kLayerNormVector};
+}
+
+// The narrowest that is wide enough. Those of Swin's widths have no lane to spare.
+template <typename T> RowKernel row_kernel_of(int32_t channels) {
+    RowKernel const kernels[] = {
+        row_kernel<T, 8, 3>(),  row_kernel<T, 8, 4>(),  row_kernel<T, 16, 3>(),
+        row_kernel<T, 16, 4>(), row_kernel<T, 32, 3>(), row_kernel<T, 32, 4>(),
+        row_kernel<T, 32, 6>(), row_kernel<T, 32, 8>(), row_kernel<T, 32, 12>(),
+        row_kernel<T, 32, 16>(),
+    };
+    RowKernel const* kernel = kernels;
+    while (kernel->channels < channels) {
+        ++kernel;
+    }
+    return *kernel;
+}
+
+} // namespace codetr

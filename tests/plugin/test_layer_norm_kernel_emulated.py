@@ -1,0 +1,73 @@
+"""The CUDA kernels of layer normalisation, run on the CPU, against float64."""
+
+import ctypes
+
+import pytest
+import torch
+
+from tests.plugin.layer_norm_problems import exact, make_problem
+from tests.plugin.norm_problems import DTYPES
+from tests.plugin.problems import error_in_ulps
+
+# Each kernel by the most channels that it takes, and with some lanes that have less to do or
+# nothing; rows are no multiple of those of a block.
+FULL = (192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+SHAPES = [
+    *((17, channels) for channels in FULL[:4]),
+    *((5, channels) for channels in FULL[4:]),
+    *((1, 8), (33, 96), (3, 32), (2, 200), (9, 264), (3, 392), (2, 2056)),
+    *((5, 776), (2, 1528), (1, 1600), (2, 4088)),
+]
+
+
+@pytest.fixture(scope="module")
+def emulate(build_folder):
+    """Runs the kernel; what lies behind the output has to stay as it is."""
+    library = ctypes.CDLL(str(build_folder / "libcodetr_emulation.so"))
+
+    def run(problem):
+        rows, channels = problem.x.shape
+        room = torch.full((rows + 1, channels), torch.nan, dtype=problem.x.dtype)
+        library.emulate_layer_norm(ctypes.byref(problem.struct(room)))
+        assert room[-1].isnan().all()
+        return room[:-1]
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_agrees_with_float64(emulate, shape, dtype):
+    problem = make_problem(*shape).to(DTYPES[dtype])
+    assert error_in_ulps(emulate(problem), exact(problem)) <= 0.55  # NaN: not written
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [192, 768, 3072])
+def test_a_large_mean_drowns_no_spread(emulate, channels, dtype):
+    """In float32 the mean of the squares would have next to no digit of the variance."""
+    problem = make_problem(7, channels, mean=1000.0).to(DTYPES[dtype])
+    assert error_in_ulps(emulate(problem), exact(problem)) <= 0.6
+
+
+@pytest.mark.parametrize("value", [0.0, 3.1, -1000.0, 65504.0])
+@pytest.mark.parametrize("channels", [192, 256, 776])
+def test_equal_values_give_the_bias(emulate, channels, value):
+    """A mean that is off by its last bit is no bias any more: the deviation is as small."""
+    problem = make_problem(5, channels).to(torch.float16)
+    problem.x.fill_(value)
+    output = emulate(problem)
+    assert torch.equal(output, problem.bias.half().expand_as(output))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("channels", [192, 384, 1536])
+def test_what_is_not_finite_stays_in_its_row(emulate, channels, value):
+    """Rows of one warp are neighbours."""
+    problem = make_problem(9, channels).to(torch.float16)
+    clean = emulate(problem)
+    problem.x[4, channels // 3] = value
+    output = emulate(problem)
+    assert output[4].isnan().all()
+    others = torch.arange(9) != 4
+    assert torch.equal(output[others], clean[others])

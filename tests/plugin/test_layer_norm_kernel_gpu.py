@@ -1,0 +1,118 @@
+"""The kernels of layer normalisation on a GPU against float64; "large" as in test_kernel_gpu.py."""
+
+import ctypes
+
+import pytest
+import torch
+
+from tests.plugin.layer_norm_problems import exact, make_problem
+from tests.plugin.norm_problems import DTYPES
+from tests.plugin.problems import error_in_ulps
+from tests.plugin.test_layer_norm_kernel_emulated import SHAPES
+
+pytestmark = pytest.mark.gpu
+
+# Rows and channels of Swin-L at 1280x1920, its encoder and decoder.
+MODEL = {
+    "stage_0": (153600, 192),
+    "stage_1": (38400, 384),
+    "stage_2": (9600, 768),
+    "stage_3": (2400, 1536),
+    "merging_2": (2400, 3072),
+    "encoder": (51150, 256),
+    "queries": (900, 256),
+}
+
+
+@pytest.fixture
+def kernel(build_folder):
+    """The launch function: takes a C struct, returns the CUDA error code."""
+    library = ctypes.CDLL(str(build_folder / "libcodetr_kernel_test.so"))
+
+    def launch(struct):
+        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        return library.codetr_layer_norm(ctypes.byref(struct), stream)
+
+    return launch
+
+
+def run(kernel, problem):
+    output = torch.full_like(problem.x, torch.nan)
+    assert kernel(problem.struct(output)) == 0
+    torch.cuda.synchronize()
+    return output
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES, *MODEL.values()], ids=str)
+def test_agrees_with_float64(kernel, shape, dtype):
+    problem = make_problem(*shape).to(DTYPES[dtype], "cuda")
+    assert error_in_ulps(run(kernel, problem), exact(problem)) <= 0.6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_large_mean_drowns_no_spread(kernel, dtype):
+    problem = make_problem(*MODEL["stage_1"], mean=1000.0).to(DTYPES[dtype], "cuda")
+    assert error_in_ulps(run(kernel, problem), exact(problem)) <= 0.6
+
+
+def test_what_is_not_finite_stays_in_its_row(kernel):
+    problem = make_problem(*MODEL["encoder"]).to(torch.float16, "cuda")
+    clean = run(kernel, problem)
+    problem.x[4711, 100] = torch.nan
+    output = run(kernel, problem)
+    assert output[4711].isnan().all()
+    output[4711] = clean[4711]
+    assert torch.equal(output, clean)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_large_tensor_of_more_than_2_31_elements(kernel, dtype):
+    rows = 2**31 // 192 + 1000
+    problem = make_problem(1000, 192, device="cuda").to(DTYPES[dtype], "cuda")
+    wanted = exact(problem)
+    x = torch.zeros(rows, 192, dtype=DTYPES[dtype], device="cuda")
+    x[-1000:] = problem.x
+    large = type(problem)(x=x, weight=problem.weight, bias=problem.bias)
+    assert error_in_ulps(run(kernel, large)[-1000:], wanted) <= 0.6
+
+
+def test_runs_are_equal_bit_for_bit(kernel):
+    problem = make_problem(*MODEL["stage_2"]).to(torch.float16, "cuda")
+    assert torch.equal(run(kernel, problem), run(kernel, problem))
+
+
+def test_a_cuda_graph_captures_it(kernel):
+    problem = make_problem(*MODEL["queries"]).to(torch.float16, "cuda")
+    output = torch.full_like(problem.x, torch.nan)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        assert kernel(problem.struct(output)) == 0
+    problem.x.normal_()  # the replay has to see what the buffers hold by then
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(output, run(kernel, problem))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"channels": 260}, {"channels": 4104}, {"channels": 0}, {"rows": -1}),
+        *({"type": 0}, {"bias": None}, {"x": 8}),
+    ],
+    ids=str,
+)
+def test_what_has_no_kernel_is_refused(kernel, wrong):
+    problem = make_problem(12, 256).to(torch.float16, "cuda")
+    struct = problem.struct(torch.full_like(problem.x, torch.nan))
+    for name, number in wrong.items():
+        setattr(struct, name, number)
+    invalid_value = 1
+    assert kernel(struct) == invalid_value
+
+
+def test_no_rows_are_nothing_to_do(kernel):
+    problem = make_problem(12, 256).to(torch.float16, "cuda")
+    struct = problem.struct(torch.full_like(problem.x, torch.nan))
+    struct.rows = 0
+    assert kernel(struct) == 0
