@@ -46,12 +46,14 @@ from onnx_export.reference import write_out_custom_nodes, write_out_windows_with
 from onnx_export.scratch import scratch_folder
 from onnx_export.stages import find_stages
 from onnx_export.topk import split_topk
-from onnx_export.trace import TRACED_BATCH, trace
+from onnx_export.trace import SIZE_STEP, TRACED_BATCH, TRACED_STEPS, trace
 
 VERSION = "0.1.0"
 MAX_SIDE = 8192
 METADATA_KEY = "codetr"
 
+Side = int | tuple[int, int]
+"""Height or width of the padded input in pixels; or the smallest and the largest."""
 Report = Callable[[str], None]
 
 
@@ -63,10 +65,9 @@ class ExportConfig:
     """A key of ``codetr.presets.PRESETS``."""
     weights: Path
     """mmdet ``.pth`` or ``.safetensors``."""
-    height: int
-    """Pixels of the padded input."""
-    width: int
-    """Pixels of the padded input."""
+    height: Side
+    width: Side
+    """A range like the height, or a number like the height."""
     batch: int | Literal["dynamic"] = 1
     """Pictures at a time."""
     precision: Precision = "fp32"
@@ -80,11 +81,47 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         for name, side in (("height", self.height), ("width", self.width)):
-            if not 1 <= side <= MAX_SIDE:
-                raise UserError(f"{name} is {side} pixels; choose 1 to {MAX_SIDE}")
+            for pixels in side if isinstance(side, tuple) else (side,):
+                if not 1 <= pixels <= MAX_SIDE:
+                    raise UserError(f"{name} is {pixels} pixels; choose 1 to {MAX_SIDE}")
+        self._check_ranges()
         if self.batch != "dynamic" and self.batch < 1:
             raise UserError(f"batch is {self.batch}; choose a positive number or 'dynamic'")
         self._check_calibration()
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """Height and width of the smallest input; of the only one where they are fixed."""
+        return _ends(self.height)[0], _ends(self.width)[0]
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width of the largest input; of the only one where they are fixed."""
+        return _ends(self.height)[1], _ends(self.width)[1]
+
+    @property
+    def any_size(self) -> bool:
+        """Whether height and width are those of each batch, within their ranges."""
+        return isinstance(self.height, tuple)
+
+    def _check_ranges(self) -> None:
+        if isinstance(self.height, tuple) != isinstance(self.width, tuple):
+            raise UserError(
+                f"height is {_written(self.height)} and width is {_written(self.width)}; "
+                "give two numbers or two ranges, like 640:640"
+            )
+        for name, side in (("height", self.height), ("width", self.width)):
+            low, high = _ends(side)
+            if self.any_size and (low > high or low % SIZE_STEP or high % SIZE_STEP):
+                raise UserError(
+                    f"{name} is {low}:{high}; give the smallest and the largest, both multiples "
+                    f"of {SIZE_STEP}"
+                )
+        if self.any_size and not self.mask:
+            raise UserError(
+                "inputs of any size are as large as the largest picture of a batch, so the others "
+                "need their mask; leave --no-mask out, or give a height and a width"
+            )
 
     def _check_calibration(self) -> None:
         if self.precision != "fp8":
@@ -101,6 +138,14 @@ class ExportConfig:
             raise UserError(
                 f"no calibration at {self.calibration}; give a folder of pictures or a .scales.json"
             )
+
+
+def _ends(side: Side) -> tuple[int, int]:
+    return side if isinstance(side, tuple) else (side, side)
+
+
+def _written(side: Side) -> str:
+    return ":".join(map(str, side)) if isinstance(side, tuple) else str(side)
 
 
 def export(config: ExportConfig, output: Path, report: Report) -> list[Path]:
@@ -150,7 +195,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     model, classes = build_model(config.preset, checkpoint)
     report(_describe_dropped(checkpoint, model))
     _require_enough_tokens(config, model)
-    metadata = {
+    metadata: dict[str, Any] = {
         "version": VERSION,
         "preset": config.preset,
         "precision": config.precision,
@@ -185,31 +230,35 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
     plain_norms = len(group_norms) - custom_nodes[NORM_OP_TYPE]
     architecture = model.config
-    report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
+    size = f"{_written(config.height)}x{_written(config.width)}"
+    report(f"tracing {config.preset} at {size}, {config.precision}")
     traced = trace(
         model,
-        size=(config.height, config.width),
+        size="dynamic" if config.any_size else config.largest,
         batch=config.batch,
         precision=config.precision,
         mask=config.mask,
     )
     del model
     graph = gs.import_onnx(traced)
-    traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
+    baked = (
+        TRACED_BATCH if config.batch == "dynamic" else None,
+        TRACED_STEPS if config.any_size else (),
+    )
 
     fuse = [fuse_linear_layers] if fuse_linear else []
     passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
     run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | _written_out(plain_norms) | custom_nodes, traced_batch)
+    check_graph(finished, counts | _written_out(plain_norms) | custom_nodes, *baked)
     _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
     metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
     counts |= _written_out(len(group_norms)) | dict.fromkeys(custom_nodes, 0)
-    check_graph(finished, counts, traced_batch)
+    check_graph(finished, counts, *baked)
     _save(finished, output.with_suffix(".ref.onnx"))
 
 
@@ -222,7 +271,7 @@ def _calibration(
     if not products:
         raise UserError(f"{config.preset} has no Swin, whose products fp8 is for; choose fp16")
     if source.is_dir():
-        files, size = chosen_pictures(source), (config.height, config.width)
+        files, size = chosen_pictures(source), config.largest
         calibration = Calibration(
             config.preset,
             checkpoint.sha256,
@@ -301,9 +350,10 @@ def _finish(graph: gs.Graph, traced: onnx.ModelProto, metadata: dict[str, Any]) 
 def _require_enough_tokens(config: ExportConfig, model: CoDino) -> None:
     """The top-k needs as many tokens as there are queries."""
     strides = (4 * 2**level for level in range(model.config.num_levels))
-    tokens = sum(-(-config.height // s) * -(-config.width // s) for s in strides)
+    height, width = config.smallest
+    tokens = sum(-(-height // s) * -(-width // s) for s in strides)
     if tokens < model.config.num_queries:
         raise UserError(
-            f"{config.height}x{config.width} gives {tokens} tokens for "
+            f"{height}x{width} gives {tokens} tokens for "
             f"{model.config.num_queries} queries; choose a larger height or width"
         )

@@ -40,7 +40,10 @@ def split_topk(graph: gs.Graph) -> str:
 
 
 def _is_long(node: gs.Node) -> bool:
-    """Whether a TopK of the largest of (B, n) has a long row and few picks."""
+    """Whether a TopK of the largest of (B, n) has a long row and few picks.
+
+    A row whose length is known at run time stays whole: parts of it may be shorter than the picks.
+    """
     source, picked = node.inputs
     return (
         node.attrs.get("axis", -1) in (1, -1)
@@ -48,6 +51,7 @@ def _is_long(node: gs.Node) -> bool:
         and isinstance(picked, gs.Constant)
         and source.shape is not None
         and len(source.shape) == 2
+        and isinstance(source.shape[1], int)
         and source.shape[1] > LONG_ROW
         and int(picked.values.item()) * 2 <= PART  # or the parts would hardly be fewer
     )

@@ -55,6 +55,14 @@ def test_equals_the_operator(size, shift, model_batch, batch, dtype):
     assert_equals_the_operator(graph, batch, size, shift, dtype)
 
 
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("size", [(8, 12), (5, 10), (2, 3)])
+def test_equals_the_operator_at_sizes_known_at_run_time(size, shift):
+    graph = graph_of(None, ("height", "width"), shift)
+    run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), print)
+    assert_equals_the_operator(graph, 2, size, shift, np.float32)
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_equals_the_operator_when_constants_are_folded(batch):
     graph = graph_of(batch, (5, 10), 2)
@@ -76,8 +84,9 @@ def assert_equals_the_operator(graph, batch, size, shift, dtype):
     np.testing.assert_allclose(found, wanted, atol=1e-5 if dtype == np.float32 else 5e-3)
 
 
-def test_blocks_of_a_stage_share_the_mask():
-    graph = graph_of(1, (8, 12), 2, blocks=3)
+@pytest.mark.parametrize("size", [(8, 12), ("height", "width")])
+def test_blocks_of_a_stage_share_the_mask(size):
+    graph = graph_of(1, size, 2, blocks=3)
     write_out_custom_nodes(graph)
     assert [node.op for node in graph.nodes].count("Equal") == 1
 
