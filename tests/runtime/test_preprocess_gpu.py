@@ -35,13 +35,14 @@ def library(tmp_path_factory):
 def prepare(library, images, wanted):
     """As ``prepare_batch``, by the kernel; into rows that hold something else before."""
     rows = batch_of(images, wanted)
-    pixels = np.full((rows, 3, wanted.height, wanted.width), 7, np.float32)
-    masks = np.full((rows, wanted.height, wanted.width), 7, np.float32)
+    stored = [StoredPicture.of(image, wanted) for image in images]
+    size = input_size((picture.placement for picture in stored), wanted)
+    pixels = np.full((rows, 3, *size), 7, np.float32)
+    masks = np.full((rows, *size), 7, np.float32)
     inputs = Inputs(pixels.ctypes.data, masks.ctypes.data if wanted.has_mask else None)
-    for row, image in enumerate(images):
-        stored = StoredPicture.of(image, wanted)
-        copied = np.ascontiguousarray(stored.pixels)
-        arguments = stored.arguments(wanted, copied.ctypes.data, row, inputs)
+    for row, picture in enumerate(stored):
+        copied = np.ascontiguousarray(picture.pixels)
+        arguments = picture.arguments(wanted, size, copied.ctypes.data, row, inputs)
         library.emulate(ctypes.byref(arguments))
     return pixels, masks
 
