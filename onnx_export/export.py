@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from codetr.errors import UserError
 from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
 from codetr.original_names import expected_shapes
-from codetr.presets import PIXEL_MEAN, PIXEL_STD
+from codetr.presets import PIXEL_MEAN, PIXEL_STD, CoDinoConfig
 from codetr.swin import SwinBlock, WindowAttention
 from onnx_export.calibration import (
     Calibration,
@@ -45,7 +46,7 @@ from onnx_export.precision import Precision, fp8_products
 from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
 from onnx_export.scratch import scratch_folder
 from onnx_export.stages import find_stages
-from onnx_export.topk import split_topk
+from onnx_export.topk import known_rows, split_topk
 from onnx_export.trace import SIZE_STEP, TRACED_BATCH, TRACED_STEPS, trace
 
 VERSION = "0.1.0"
@@ -247,7 +248,8 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     )
 
     fuse = [fuse_linear_layers] if fuse_linear else []
-    passes = (split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
+    known = [known_rows(_tokens(config.largest, architecture))] if config.any_size else []
+    passes = (*known, split_topk, write_out_windows_without_kernel, *fuse, *CLEAN_UP, *quantise)
     run_passes(graph, passes, report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
@@ -349,11 +351,16 @@ def _finish(graph: gs.Graph, traced: onnx.ModelProto, metadata: dict[str, Any]) 
 
 def _require_enough_tokens(config: ExportConfig, model: CoDino) -> None:
     """The top-k needs as many tokens as there are queries."""
-    strides = (4 * 2**level for level in range(model.config.num_levels))
     height, width = config.smallest
-    tokens = sum(-(-height // s) * -(-width // s) for s in strides)
+    tokens = _tokens(config.smallest, model.config)
     if tokens < model.config.num_queries:
         raise UserError(
             f"{height}x{width} gives {tokens} tokens for "
             f"{model.config.num_queries} queries; choose a larger height or width"
         )
+
+
+def _tokens(size: tuple[int, int], config: CoDinoConfig) -> int:
+    """Of all levels, for an input of this height and width."""
+    strides = (4 * 2**level for level in range(config.num_levels))
+    return sum(prod(-(-side // stride) for side in size) for stride in strides)

@@ -19,9 +19,12 @@ from onnx_export.precision import Precision, TypedModel
 
 SIZE_STEP = 32
 """Heights and widths of a graph of any size are multiples: four of its levels halve evenly."""
-TRACED_BATCH = 67
-"""Batch that a dynamic graph is traced with: a number that shows where it leaks into a shape."""
-TRACED_STEPS = 71, 79
+TRACED_BATCH = 10037
+"""Batch that a dynamic graph is traced with: a number that shows where it leaks into a shape.
+
+So large that no model has it of itself, as its number of classes for one.
+"""
+TRACED_STEPS = 10007, 10009
 """The same for height and width, in steps; primes, so that they show in multiples too."""
 OPSET = 20
 """The first with Gelu, and the last that TensorRT 10.6 knows."""
@@ -53,10 +56,10 @@ def trace(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not missed
     pictures = TRACED_BATCH if batch == "dynamic" else batch
     height, width = size if size != "dynamic" else (SIZE_STEP * n for n in TRACED_STEPS)
-    # Only shapes are looked at: empty tensors of any size take no memory.
-    inputs = {"batch_inputs": torch.empty(pictures, 3, height, width)}
+    # Only shapes are looked at: one number, repeated, takes no memory at any size.
+    inputs = {"batch_inputs": torch.empty(1).expand(pictures, 3, height, width)}
     if mask:
-        inputs["img_masks"] = torch.empty(pictures, height, width)
+        inputs["img_masks"] = torch.empty(1).expand(pictures, height, width)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(

@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import UserError
 from runtime.nvrtc import NvrtcError, compile_cubin
-from runtime.preprocess import batch_of, place, prepare_batch
+from runtime.preprocess import batch_of, input_size, place, prepare_batch
 from runtime.preprocess_gpu import SOURCE, Inputs, PictureArguments, StoredPicture
 from tests.runtime.test_preprocess import spec
 from tests.synthetic_images import picture
@@ -36,13 +36,13 @@ def prepare(library, images, wanted):
     """As ``prepare_batch``, by the kernel; into rows that hold something else before."""
     rows = batch_of(images, wanted)
     stored = [StoredPicture.of(image, wanted) for image in images]
-    size = input_size((picture.placement for picture in stored), wanted)
+    size = input_size((one.placement for one in stored), wanted)
     pixels = np.full((rows, 3, *size), 7, np.float32)
     masks = np.full((rows, *size), 7, np.float32)
     inputs = Inputs(pixels.ctypes.data, masks.ctypes.data if wanted.has_mask else None)
-    for row, picture in enumerate(stored):
-        copied = np.ascontiguousarray(picture.pixels)
-        arguments = picture.arguments(wanted, size, copied.ctypes.data, row, inputs)
+    for row, one in enumerate(stored):
+        copied = np.ascontiguousarray(one.pixels)
+        arguments = one.arguments(wanted, size, copied.ctypes.data, row, inputs)
         library.emulate(ctypes.byref(arguments))
     return pixels, masks
 
