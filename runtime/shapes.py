@@ -59,6 +59,8 @@ class Run:
     shapes: Shapes
     """Of the outputs too."""
     nbytes: dict[str, int]
+    enqueued: bool = False
+    """Whether there was a run of these shapes."""
     graph: Any = None
     """The kernels as a CUDA graph, once they were captured."""
 

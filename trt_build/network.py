@@ -57,7 +57,8 @@ def input_profile(
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     shapes = {tensor.name: tuple(tensor.shape) for tensor in inputs}
     for name, shape in shapes.items():
-        if -1 in shape[1:-2] or (-1 in shape[1:] and sizes is None):
+        has_size = sizes is not None and len(shape) > 2
+        if -1 in (shape[1:-2] if has_size else shape[1:]):
             raise UserError(
                 f"input {name} has the shape {shape}, but only the batch may be dynamic, and "
                 "height and width of an export with ranges; export it with a fixed height and width"
@@ -70,7 +71,7 @@ def input_profile(
         )
     # A picture is scaled until it fills the largest height or width: close to the largest size is
     # where kernels have to be fast.
-    least, most = sizes or ShapeRange((), ())
+    least, most = sizes or ((), ())
     limits = tuple(zip(batch or DEFAULT_BATCH, (least, most, most), strict=True))
     return {
         name: tuple(_fill(shape, *limit) for limit in limits)
@@ -80,8 +81,10 @@ def input_profile(
 
 
 def _fill(shape: tuple[int, ...], batch: int, size: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape with the batch and the size in the place of what is dynamic."""
-    wanted = (batch, *shape[1:-2], *size) if -1 in shape[-2:] else (batch, *shape[1:])
+    """A shape with the batch, and height and width in the last axes, in the place of every -1."""
+    wanted = [batch, *shape[1:]]
+    if -1 in shape[1:]:
+        wanted[-2:] = size
     return tuple(w if n == -1 else n for n, w in zip(shape, wanted, strict=True))
 
 

@@ -85,8 +85,8 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    letters = ["B", *("HW" if -1 in shape[1:] else "").rjust(len(shape) - 1)]
-    return " x ".join(a if n == -1 else str(n) for n, a in zip(shape, letters, strict=True))
+    letters = {len(shape) - 2: "H", len(shape) - 1: "W"} | {0: "B"}
+    return " x ".join(letters.get(a, "?") if n == -1 else str(n) for a, n in enumerate(shape))
 
 
 def _ranges(tensor: dict[str, Any]) -> str:

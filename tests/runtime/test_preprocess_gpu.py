@@ -90,6 +90,13 @@ def test_every_row_of_a_batch(library):
     assert_equal(library, images, spec(48, 64))
 
 
+@pytest.mark.parametrize("size", [(40, 100), (100, 60), (1000, 10), (1, 1)])
+def test_inputs_of_any_size(library, size):
+    wanted = spec(128, 160, smallest=(64, 64))
+    assert_equal(library, [picture(*size, seed=2)], wanted)
+    assert_equal(library, [picture(*size, seed=2), picture(64, 100, seed=3)], wanted)
+
+
 def test_bgr_is_copied_as_it_is_stored(library):
     image = picture(30, 50, seed=2)
     bgr = np.ascontiguousarray(image[..., ::-1])
