@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
 import torch
 
+import runtime.shapes
 from codetr.checkpoint import load_original, read_checkpoint
 from codetr.errors import UserError
 from codetr.model import CoDino
 from codetr.original_names import expected_shapes
 from codetr.presets import PRESETS, CoDinoConfig, SwinConfig
 from onnx_export.export import ExportConfig, export
+from onnx_export.topk import LONG_ROW
+from onnx_export.trace import SIZE_STEP
+from runtime import Detections, Detector
+from runtime.backend import ModelSpec
+from runtime.preprocess import prepare_batch
 from tests.detections import Outputs, assert_close
 from tests.synthetic_checkpoint import settled, state_of_shapes, write_checkpoint
+from tests.synthetic_images import picture
 
 # Fewer layers than any preset, because a trace of any size is slow: it computes with symbols.
 MICRO = CoDinoConfig(
@@ -29,8 +38,8 @@ MICRO = CoDinoConfig(
     encoder_ffn=64,
     decoder_ffn=64,
 )
-HEIGHT, WIDTH = (64, 256), (96, 224)
-SIZES = [(64, 96), (64, 224), (256, 224), (160, 160), (224, 128), (96, 192)]
+HEIGHT, WIDTH = (64, 384), (96, 384)  # up to 12,276 tokens, which are ranked in parts
+SIZES = [(64, 96), (64, 224), (384, 384), (160, 160), (224, 128), (96, 192)]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +102,13 @@ def test_files_say_what_they_take(reference, suffix):
         "labels": ["batch", 300],
     }
     metadata = json.loads(model.metadata_props[0].value)
-    assert (metadata["height"], metadata["width"]) == ([64, 256], [96, 224])
+    assert (metadata["height"], metadata["width"]) == ([64, 384], [96, 384])
+
+
+def test_no_row_is_ranked_whole_that_may_be_long(reference):
+    graph = gs.import_onnx(onnx.load(reference))
+    rows = [node.inputs[0].shape[-1] for node in graph.nodes if node.op == "TopK"]
+    assert len(rows) > 2 and all(row <= LONG_ROW for row in rows)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -110,6 +125,51 @@ def test_a_batch_gives_what_single_pictures_of_its_size_give(run):
     for row in range(3):
         wanted = run({name: array[row : row + 1] for name, array in inputs.items()})
         assert_close(Outputs(*(array[row : row + 1] for array in found)), wanted, 1e-4)
+
+
+class InPyTorch:
+    """The model as one of a fixed size, for a detector."""
+
+    backend, concurrency = "pytorch", 1
+
+    def __init__(self, model: CoDino, spec: ModelSpec) -> None:
+        self.model, self.spec = model, spec
+
+    def infer_images(self, images):
+        batch = prepare_batch(images, self.spec)
+        with torch.inference_mode():
+            found = self.model(*map(torch.from_numpy, (batch.batch_inputs, batch.img_masks)))
+        return Outputs(*(output.numpy() for output in found))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "padded"),
+    [
+        ([(300, 200)], (384, 256)),
+        ([(50, 333)], (64, 384)),
+        ([(10, 1000)], (64, 384)),
+        ([(1000, 10)], (384, 96)),
+        ([(100, 250), (90, 250)], (160, 384)),
+    ],
+    ids=str,
+)
+def test_a_detector_finds_what_a_model_of_the_padded_size_finds(reference, model, pictures, padded):
+    images = [picture(*size, seed=seed) for seed, size in enumerate(pictures)]
+    with Detector(reference, nms="none", max_batch=2) as detector:
+        found = detector(images)
+        metadata = dataclasses.replace(detector.model.spec.metadata, sizes=None)
+    spec = ModelSpec(*padded, None, True, metadata)
+    wanted = Detector(InPyTorch(model, spec), nms="none", max_batch=2)(images)
+    for one, other in zip(found, wanted, strict=True):
+        assert_close(outputs_of(one), outputs_of(other), 1e-4)
+
+
+def outputs_of(found: Detections) -> Outputs:
+    return Outputs(found.boxes[None], found.scores[None], found.labels[None])
+
+
+def test_exporter_and_runtime_take_the_same_steps():
+    assert runtime.shapes.SIZE_STEP == SIZE_STEP
 
 
 @pytest.mark.parametrize(
