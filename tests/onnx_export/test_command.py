@@ -51,6 +51,8 @@ def complaint(capsys, folder: Path, weights: Path, **changed: object) -> str:
         ({"height": "tall"}, "takes PIXELS or MIN:MAX like 320:1280, got 'tall'"),
         ({"height": "320:"}, "takes PIXELS or MIN:MAX like 320:1280, got '320:'"),
         ({"height": "320:640", "width": 640}, "give two numbers or two ranges"),
+        ({"height": "320:650", "width": "320:640"}, "height is 320:650; give the smallest and the"),
+        ({"height": "32:64", "width": "32:64"}, "32x32 gives 86 tokens for 100 queries"),
         ({"batch": 0}, "batch is 0"),
         ({"batch": "many"}, "many"),
         ({"preset": "co_dino_swin_xl"}, "invalid choice: 'co_dino_swin_xl'"),
