@@ -30,7 +30,7 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, ceil(H/4), ceil(W/4), C)."""
         height, width = images.shape[2:]
-        # int: traced for any multiple of 32, these are numbers too.
+        # int: traced for any multiple of 32, these are numbers too; else the trace takes minutes.
         below, right = int(-height % PATCH_SIZE), int(-width % PATCH_SIZE)
         images = F.pad(images, (0, right, 0, below))
         return self.norm(self.projection(images).permute(0, 2, 3, 1))
