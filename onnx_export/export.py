@@ -67,8 +67,9 @@ class ExportConfig:
     weights: Path
     """mmdet ``.pth`` or ``.safetensors``."""
     height: Side
+    """A number or a range, as the width is."""
     width: Side
-    """A range like the height, or a number like the height."""
+    """A number or a range, as the height is."""
     batch: int | Literal["dynamic"] = 1
     """Pictures at a time."""
     precision: Precision = "fp32"
