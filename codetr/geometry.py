@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -162,8 +161,8 @@ def _lengths(sizes: tuple[tuple[int, int], ...]) -> list[int]:
 
 def _owners(lengths: list[int], device: torch.device) -> Tensor:
     """(T,) int64: which of ``lengths`` a line belongs to."""
-    owners = [owner for owner, length in enumerate(lengths) for _ in range(length)]
-    return torch.tensor(owners, device=device)
+    owners = [torch.full((n,), owner, device=device) for owner, n in enumerate(lengths)]
+    return torch.cat(owners)
 
 
 def _sources(lengths: list[int], input_size: tuple[int, int], device: torch.device) -> Tensor:
@@ -173,6 +172,7 @@ def _sources(lengths: list[int], input_size: tuple[int, int], device: torch.devi
     float32; for levels that halve the input they are these integers (tried up to 4096 pixels).
     """
     sources = [
-        np.arange(length) * input_size[axis % 2] // length for axis, length in enumerate(lengths)
+        torch.arange(length, device=device) * input_size[axis % 2] // length
+        for axis, length in enumerate(lengths)
     ]
-    return torch.from_numpy(np.concatenate(sources).astype(np.float32)).to(device)
+    return torch.cat(sources).float()

@@ -30,7 +30,9 @@ class PatchEmbed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, ceil(H/4), ceil(W/4), C)."""
         height, width = images.shape[2:]
-        images = F.pad(images, (0, -width % PATCH_SIZE, 0, -height % PATCH_SIZE))
+        # int: traced for any multiple of 32, these are numbers too; else the trace takes minutes.
+        below, right = int(-height % PATCH_SIZE), int(-width % PATCH_SIZE)
+        images = F.pad(images, (0, right, 0, below))
         return self.norm(self.projection(images).permute(0, 2, 3, 1))
 
 
@@ -48,7 +50,7 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, ceil(H/2), ceil(W/2), 2C)."""
-        x = F.pad(x, (0, 0, 0, x.shape[2] % 2, 0, x.shape[1] % 2))
+        x = F.pad(x, (0, 0, 0, int(x.shape[2] % 2), 0, int(x.shape[1] % 2)))
         _, height, width, channels = x.shape
         x = x.reshape(-1, height // 2, 2, width // 2, 2, channels)
         x = x.transpose(2, 3).flatten(3)  # (B, H/2, W/2, 4C)

@@ -20,6 +20,7 @@ example:
 model.onnx goes to TensorRT with the plugin of this project: python -m trt_build model.onnx
 model.ref.onnx is the same in plain ONNX: for ONNX Runtime, TensorRT-RTX and comparisons.
 With --precision fp8 --calibration photos/ the measured ranges are kept in model.scales.json.
+With --height 320:1280 --width 320:1920 one file takes inputs of every size between, in steps of 32.
 Inputs that are multiples of 384 pixels pad no window of Swin-L and are the fastest.
 """
 
@@ -36,8 +37,9 @@ def parser() -> argparse.ArgumentParser:
     add = result.add_argument
     add("--preset", required=True, choices=PRESETS, help="which model")
     add("--weights", required=True, type=Path, help="mmdet .pth or .safetensors")
-    add("--height", required=True, type=int, help="pixels of the padded input")
-    add("--width", required=True, type=int, help="pixels of the padded input")
+    sides = "pixels of the padded input, or the smallest and the largest"
+    add("--height", required=True, type=_side, metavar="N|MIN:MAX", help=sides)
+    add("--width", required=True, type=_side, metavar="N|MIN:MAX", help=sides)
     add("--batch", type=_batch, default=1, metavar="N|dynamic", help="pictures at a time (1)")
     add(
         "--precision",
@@ -105,6 +107,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _batch(text: str) -> int | Literal["dynamic"]:
     return "dynamic" if text == "dynamic" else int(text)
+
+
+def _side(text: str) -> int | tuple[int, int]:
+    smallest, colon, largest = text.partition(":")
+    try:
+        return (int(smallest), int(largest)) if colon else int(text)
+    except ValueError as error:
+        message = f"takes PIXELS or MIN:MAX like 320:1280, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from error
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -24,7 +24,7 @@ FORBIDDEN_OPS = {
 """Why a graph may have these only in the numbers that are asked for."""
 
 SHAPE_LENGTH = 8
-"""A list of at most so many int64 is taken for a shape; TensorRT has no tensor of more axes."""
+"""A list of at most so many integers is taken for a shape; TensorRT has no tensor of more axes."""
 
 
 class GraphError(Exception):
@@ -32,7 +32,10 @@ class GraphError(Exception):
 
 
 def check_graph(
-    model: onnx.ModelProto, counts: Mapping[str, int], traced_batch: int | None
+    model: onnx.ModelProto,
+    counts: Mapping[str, int],
+    traced_batch: int | None,
+    traced_steps: Iterable[int] = (),
 ) -> None:
     """Refuse a graph that does not keep the contract.
 
@@ -41,6 +44,8 @@ def check_graph(
         counts: how often an op type has to occur.
         traced_batch: batch that a dynamic graph was traced with, which must appear nowhere; None
             for a fixed batch.
+        traced_steps: primes; a graph of any size was traced with multiples, which must appear
+            nowhere. Empty for a fixed size.
 
     Raises:
         GraphError: naming everything that is wrong.
@@ -49,7 +54,8 @@ def check_graph(
     problems = [*_structure(model), *_counts(model.graph, counts)]
     problems += [*_float64(model.graph), *_mixed_types(model.graph), *_half_norms(model.graph)]
     if traced_batch is not None:
-        problems += _baked_batch(model.graph, traced_batch)
+        problems += _baked(model.graph, "batch", lambda size: size == traced_batch)
+    problems += _baked(model.graph, "size", lambda size: _is_multiple(size, traced_steps))
     if problems:
         raise GraphError("; ".join(problems))
 
@@ -107,8 +113,15 @@ def _types(graph: onnx.GraphProto) -> dict[str, int]:
     return types | {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
 
 
-def _baked_batch(graph: onnx.GraphProto, batch: int) -> Iterator[str]:
+def _baked(graph: onnx.GraphProto, what: str, is_traced: Callable[[int], bool]) -> Iterator[str]:
+    """Constants that look like shapes and hold what only the trace had."""
     for tensor in graph.initializer:
-        is_shape = tensor.data_type == TensorProto.INT64 and sum(tensor.dims) <= SHAPE_LENGTH
-        if is_shape and batch in numpy_helper.to_array(tensor):
-            yield f"constant {tensor.name} holds the traced batch {batch}"
+        if tensor.data_type in (TensorProto.INT32, TensorProto.INT64):
+            is_shape = sum(tensor.dims) <= SHAPE_LENGTH
+            sizes = numpy_helper.to_array(tensor).flatten().tolist() if is_shape else []
+            for size in filter(is_traced, sizes):
+                yield f"constant {tensor.name} holds the traced {what} {size}"
+
+
+def _is_multiple(size: int, steps: Iterable[int]) -> bool:
+    return size != 0 and any(size % step == 0 for step in steps)

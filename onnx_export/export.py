@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from codetr.errors import UserError
 from codetr.layers import GroupNorm, LayerNorm
 from codetr.model import CoDino
 from codetr.original_names import expected_shapes
-from codetr.presets import PIXEL_MEAN, PIXEL_STD
+from codetr.presets import PIXEL_MEAN, PIXEL_STD, CoDinoConfig
 from codetr.swin import WindowAttention
 from onnx_export.calibration import (
     Calibration,
@@ -30,9 +31,8 @@ from onnx_export.calibration import (
 )
 from onnx_export.checks import check_graph
 from onnx_export.fp8 import quantise_by
+from onnx_export.fusions import plan_fusions
 from onnx_export.kernels import Kernels, choose_kernels
-from onnx_export.layer_norm import fuse_layer_norms
-from onnx_export.linear import count_linear, fuse_linear, linear_layers
 from onnx_export.node import (
     LAYER_NORM_OP_TYPE,
     NORM_OP_TYPE,
@@ -46,14 +46,15 @@ from onnx_export.precision import Precision, fp8_products
 from onnx_export.reference import write_out_custom_nodes, write_out_windows_without_kernel
 from onnx_export.scratch import scratch_folder
 from onnx_export.stages import find_stages
-from onnx_export.topk import split_topk
-from onnx_export.trace import TRACED_BATCH, trace
-from onnx_export.window_bias import leave_bias_to_windows
+from onnx_export.topk import known_rows, split_topk
+from onnx_export.trace import SIZE_STEP, TRACED_BATCH, TRACED_STEPS, trace
 
 VERSION = "0.1.0"
 MAX_SIDE = 8192
 METADATA_KEY = "codetr"
 
+Side = int | tuple[int, int]
+"""Height or width of the padded input in pixels; or the smallest and the largest."""
 Report = Callable[[str], None]
 
 
@@ -65,10 +66,10 @@ class ExportConfig:
     """A key of ``codetr.presets.PRESETS``."""
     weights: Path
     """mmdet ``.pth`` or ``.safetensors``."""
-    height: int
-    """Pixels of the padded input."""
-    width: int
-    """Pixels of the padded input."""
+    height: Side
+    """A number or a range, as the width is."""
+    width: Side
+    """A number or a range, as the height is."""
     batch: int | Literal["dynamic"] = 1
     """Pictures at a time."""
     precision: Precision = "fp32"
@@ -82,11 +83,47 @@ class ExportConfig:
 
     def __post_init__(self) -> None:
         for name, side in (("height", self.height), ("width", self.width)):
-            if not 1 <= side <= MAX_SIDE:
-                raise UserError(f"{name} is {side} pixels; choose 1 to {MAX_SIDE}")
+            for pixels in side if isinstance(side, tuple) else (side,):
+                if not 1 <= pixels <= MAX_SIDE:
+                    raise UserError(f"{name} is {pixels} pixels; choose 1 to {MAX_SIDE}")
+        self._check_ranges()
         if self.batch != "dynamic" and self.batch < 1:
             raise UserError(f"batch is {self.batch}; choose a positive number or 'dynamic'")
         self._check_calibration()
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """Height and width of the smallest input; of the only one where they are fixed."""
+        return _ends(self.height)[0], _ends(self.width)[0]
+
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width of the largest input; of the only one where they are fixed."""
+        return _ends(self.height)[1], _ends(self.width)[1]
+
+    @property
+    def any_size(self) -> bool:
+        """Whether height and width are those of each batch, within their ranges."""
+        return isinstance(self.height, tuple)
+
+    def _check_ranges(self) -> None:
+        if isinstance(self.height, tuple) != isinstance(self.width, tuple):
+            raise UserError(
+                f"height is {_written(self.height)} and width is {_written(self.width)}; "
+                "give two numbers or two ranges, like 640:640"
+            )
+        for name, side in (("height", self.height), ("width", self.width)):
+            low, high = _ends(side)
+            if self.any_size and (low > high or low % SIZE_STEP or high % SIZE_STEP):
+                raise UserError(
+                    f"{name} is {low}:{high}; give the smallest and the largest, both multiples "
+                    f"of {SIZE_STEP}"
+                )
+        if self.any_size and not self.mask:
+            raise UserError(
+                "inputs of any size are as large as the largest picture of a batch, so the others "
+                "need their mask; leave --no-mask out, or give a height and a width"
+            )
 
     def _check_calibration(self) -> None:
         if self.precision != "fp8":
@@ -103,6 +140,14 @@ class ExportConfig:
             raise UserError(
                 f"no calibration at {self.calibration}; give a folder of pictures or a .scales.json"
             )
+
+
+def _ends(side: Side) -> tuple[int, int]:
+    return side if isinstance(side, tuple) else (side, side)
+
+
+def _written(side: Side) -> str:
+    return ":".join(map(str, side)) if isinstance(side, tuple) else str(side)
 
 
 def export(config: ExportConfig, output: Path, report: Report) -> list[Path]:
@@ -152,7 +197,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     model, classes = build_model(config.preset, checkpoint)
     report(_describe_dropped(checkpoint, model))
     _require_enough_tokens(config, model)
-    metadata = {
+    metadata: dict[str, Any] = {
         "version": VERSION,
         "preset": config.preset,
         "precision": config.precision,
@@ -180,43 +225,42 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         products = len(calibration.scales)
         counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint
-    custom_nodes = _custom_nodes(model, config.precision)
+    layer_norms = counts["LayerNormalization"]
+    fusions = plan_fusions(model, config.kernels, config.precision, layer_norms)
+    custom_nodes = _custom_nodes(model, config.precision) | fusions.counts
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
     plain_norms = _written_out(len(group_norms) - custom_nodes[NORM_OP_TYPE])
-    fuse: list[Pass] = []
-    fuse_folded: list[Pass] = []
-    if config.kernels == "all" and config.precision != "fp32":
-        layers = linear_layers(model, config.precision)
-        fuse += [fuse_linear(layers), leave_bias_to_windows]
-        fuse_folded.append(fuse_layer_norms)
-        custom_nodes |= count_linear(layers)
-        custom_nodes[LAYER_NORM_OP_TYPE] = counts["LayerNormalization"]
-        plain_norms["LayerNormalization"] = 0
+    plain_norms["LayerNormalization"] = layer_norms - custom_nodes.get(LAYER_NORM_OP_TYPE, 0)
     architecture = model.config
-    report(f"tracing {config.preset} at {config.height}x{config.width}, {config.precision}")
+    size = f"{_written(config.height)}x{_written(config.width)}"
+    report(f"tracing {config.preset} at {size}, {config.precision}")
     traced = trace(
         model,
-        size=(config.height, config.width),
+        size="dynamic" if config.any_size else config.largest,
         batch=config.batch,
         precision=config.precision,
         mask=config.mask,
     )
     del model
     graph = gs.import_onnx(traced)
-    traced_batch = TRACED_BATCH if config.batch == "dynamic" else None
+    baked = (
+        TRACED_BATCH if config.batch == "dynamic" else None,
+        TRACED_STEPS if config.any_size else (),
+    )
 
-    before = (split_topk, write_out_windows_without_kernel, *fuse)
-    run_passes(graph, (*before, *CLEAN_UP, *fuse_folded, *quantise), report)
+    known = [known_rows(_tokens(config.largest, architecture))] if config.any_size else []
+    before = (*known, split_topk, write_out_windows_without_kernel, *fusions.traced)
+    run_passes(graph, (*before, *CLEAN_UP, *fusions.folded, *quantise), report)
     metadata |= {"role": "plugin", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    check_graph(finished, counts | plain_norms | custom_nodes, traced_batch)
+    check_graph(finished, counts | plain_norms | custom_nodes, *baked)
     _save(finished, output)
 
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
     metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
     counts |= _written_out(len(group_norms)) | dict.fromkeys(custom_nodes, 0)
-    check_graph(finished, counts, traced_batch)
+    check_graph(finished, counts, *baked)
     _save(finished, output.with_suffix(".ref.onnx"))
 
 
@@ -229,7 +273,7 @@ def _calibration(
     if not products:
         raise UserError(f"{config.preset} has no Swin, whose products fp8 is for; choose fp16")
     if source.is_dir():
-        files, size = chosen_pictures(source), (config.height, config.width)
+        files, size = chosen_pictures(source), config.largest
         calibration = Calibration(
             config.preset,
             checkpoint.sha256,
@@ -307,10 +351,16 @@ def _finish(graph: gs.Graph, traced: onnx.ModelProto, metadata: dict[str, Any]) 
 
 def _require_enough_tokens(config: ExportConfig, model: CoDino) -> None:
     """The top-k needs as many tokens as there are queries."""
-    strides = (4 * 2**level for level in range(model.config.num_levels))
-    tokens = sum(-(-config.height // s) * -(-config.width // s) for s in strides)
+    height, width = config.smallest
+    tokens = _tokens(config.smallest, model.config)
     if tokens < model.config.num_queries:
         raise UserError(
-            f"{config.height}x{config.width} gives {tokens} tokens for "
+            f"{height}x{width} gives {tokens} tokens for "
             f"{model.config.num_queries} queries; choose a larger height or width"
         )
+
+
+def _tokens(size: tuple[int, int], config: CoDinoConfig) -> int:
+    """Of all levels, for an input of this height and width."""
+    strides = (4 * 2**level for level in range(config.num_levels))
+    return sum(prod(-(-side // stride) for side in size) for stride in strides)

@@ -33,6 +33,7 @@ class PlainNorm(NodeWriter):
         scale = self.emit("Mul", self.emit("Reciprocal", deviation), self.weight)
         scaled = self.emit("Mul", self.emit("Sub", x, mean), scale)
         y = self.emit("Add", scaled, self.bias)
+        y.dtype, y.shape = np.float32, self.x.shape  # or this stage could not be put out
         self.append("Cast", [y], self.output, to=onnx_type(self.x))
 
     def squared_distance(self, x: gs.Variable, mean: gs.Variable) -> gs.Variable:

@@ -24,10 +24,15 @@ class PlainWindows(NodeWriter):
         super().__init__(graph, node)
         self.qkv, self.padding, self.bias = node.inputs
         self.size, self.shift = node.attrs["window_size"], node.attrs["shift"]
+        self.channels, self.heads = self.qkv.shape[3] // 3, self.bias.shape[0]
         self.add_bias = node.attrs["add_bias"]
-        _, self.height, self.width, channels = self.qkv.shape
-        self.channels, self.heads = channels // 3, self.bias.shape[0]
+        self.measure()
+
+    def measure(self) -> None:
+        """Sizes of the map, and of the padded map in windows and in tokens."""
+        _, self.height, self.width, _ = self.qkv.shape
         self.rows, self.columns = -(-self.height // self.size), -(-self.width // self.size)
+        self.whole = self.rows * self.size, self.columns * self.size
 
     def write(self) -> None:
         """As any writer: (B, H, W, C) from the node's inputs."""
@@ -45,7 +50,7 @@ class PlainWindows(NodeWriter):
     def queries_keys_values(self) -> list[gs.Variable]:
         """Each (B*windows, M, N, D)."""
         x = self.roll(self.pad(), self.shift)
-        cut = [-1, self.rows, self.size, self.columns, self.size, 3 * self.channels]
+        cut = self.shape(-1, self.rows, self.size, self.columns, self.size, 3 * self.channels)
         x = self.emit("Transpose", self.emit("Reshape", x, cut), perm=[0, 1, 3, 2, 4, 5])
         heads = [3, self.heads, self.channels // self.heads]
         x = self.emit("Reshape", x, [-1, self.size**2, *heads])
@@ -54,23 +59,27 @@ class PlainWindows(NodeWriter):
 
     def merge(self, windows: gs.Variable) -> None:
         """(B*windows, N, M, D) -> the output (B, H, W, C), cropped to what is no padding."""
-        cut = [-1, self.rows, self.columns, self.size, self.size, self.channels]
+        cut = self.shape(-1, self.rows, self.columns, self.size, self.size, self.channels)
         x = self.emit("Transpose", self.emit("Reshape", windows, cut), perm=[0, 1, 3, 2, 4, 5])
-        whole = [-1, self.rows * self.size, self.columns * self.size, self.channels]
+        whole = self.shape(-1, *self.whole, self.channels)
         x = self.roll(self.emit("Reshape", x, whole), -self.shift)
-        self.append("Slice", [x, [0, 0], [self.height, self.width], [1, 2]], self.output)
+        end = self.shape(self.height, self.width)
+        self.append("Slice", [x, [0, 0], end, [1, 2]], self.output)
 
     def pad(self) -> gs.Variable:
-        """(B, H, W, 3C) with its bias: ``padding`` where the map has no tokens."""
-        qkv = self.emit("Add", self.qkv, self.padding) if self.add_bias else self.qkv
-        height, width = self.rows * self.size, self.columns * self.size
+        """(B, H, W, 3C): ``padding`` where the map has no tokens."""
+        height, width = self.whole
         if (height, width) == (self.height, self.width):
-            return qkv
+            return self.biased()
         below, right = height - self.height, width - self.width
         inside = np.zeros((height, width, 1), bool)
         inside[: self.height, : self.width] = True
-        padded = self.emit("Pad", qkv, [0, 0, 0, 0, 0, below, right, 0])
+        padded = self.emit("Pad", self.biased(), [0, 0, 0, 0, 0, below, right, 0])
         return self.emit("Where", inside, padded, self.padding)
+
+    def biased(self) -> gs.Variable:
+        """(B, H, W, 3C): queries, keys and values with their bias."""
+        return self.emit("Add", self.qkv, self.padding) if self.add_bias else self.qkv
 
     def roll(self, x: gs.Variable, steps: int) -> gs.Variable:
         """Both axes of the map by ``steps`` to the left and up."""
@@ -84,7 +93,7 @@ class PlainWindows(NodeWriter):
 
         All blocks of a stage share one.
         """
-        name = f"shift_mask/{self.height}x{self.width}"
+        name = "shift_mask/{1}x{2}".format(*self.qkv.shape)
         for node in self.graph.nodes:
             if node.name == name:
                 return node.outputs[0]
@@ -94,8 +103,7 @@ class PlainWindows(NodeWriter):
 
     def new_mask(self) -> gs.Variable:
         """(B*windows, 1, N, N)."""
-        regions = shift_regions(self.height, self.width, self.size, None).numpy()
-        apart = self.emit("Equal", regions[:, None, :, None], regions[:, None, None, :])
+        apart = self.emit("Equal", *self.regions())
         mask = self.emit("Where", apart, self.typed(0), self.typed(-100))
         batch = self.qkv.shape[0]
         if batch == 1:
@@ -103,6 +111,11 @@ class PlainWindows(NodeWriter):
         # Not a Shape from start to end: graphsurgeon would fold it to the shape from end to end.
         pictures = self.emit("Gather", self.emit("Shape", self.qkv), [0])
         return self.emit("Tile", mask, self.emit("Concat", pictures, [1, 1, 1], axis=0))
+
+    def regions(self) -> tuple[gs.Variable | np.ndarray, ...]:
+        """(windows, 1, N, 1) and (windows, 1, 1, N): see ``shift_regions``."""
+        regions = shift_regions(self.height, self.width, self.size, None).numpy()
+        return regions[:, None, :, None], regions[:, None, None, :]
 
     def typed(self, number: float) -> gs.Variable:
         """A number in the type of the map."""

@@ -22,13 +22,14 @@ from onnx_export.passes import onnx_type
 from onnx_export.plain_norm import PlainNorm
 from onnx_export.plain_sampling import PlainSampling
 from onnx_export.plain_windows import PlainWindows
+from onnx_export.plain_windows_any_size import PlainWindowsOfAnySize
 from onnx_export.writer import NodeWriter
 
 _HALF_PRECISIONS = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def write_out_custom_nodes(graph: gs.Graph) -> str:
-    """Replace every custom node; maps and levels have to be of constant size."""
+    """Replace every custom node."""
     return _write_out(graph, lambda _: True)
 
 
@@ -40,7 +41,7 @@ def write_out_windows_without_kernel(graph: gs.Graph) -> str:
 def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
     writers: dict[str, Callable[[gs.Graph, gs.Node], NodeWriter]] = {
         OP_TYPE: PlainSampling,
-        WINDOW_OP_TYPE: PlainWindows,
+        WINDOW_OP_TYPE: _plain_windows,
         NORM_OP_TYPE: PlainNorm,
         LINEAR_OP_TYPE: PlainLinear,
         LINEAR_ADD_OP_TYPE: PlainLinear,
@@ -53,6 +54,11 @@ def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
     graph.import_domains = None  # found anew from the nodes
     graph.cleanup().toposort()
     return f"{len(nodes)} custom nodes written out"
+
+
+def _plain_windows(graph: gs.Graph, node: gs.Node) -> PlainWindows:
+    is_known = all(isinstance(size, int) for size in node.inputs[0].shape[1:3])
+    return (PlainWindows if is_known else PlainWindowsOfAnySize)(graph, node)
 
 
 def _has_kernel(node: gs.Node) -> bool:

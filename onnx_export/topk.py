@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from onnx_export.passes import Pass
+
 LONG_ROW = 8192
 """Elements: rows longer than this are ranked in parts.
 
@@ -24,6 +26,26 @@ PART = 4096
 """Elements of a part, at the most."""
 PARTS = "_parts"
 """Ends the module path of the nodes that are added."""
+
+
+def known_rows(longest: int) -> Pass:
+    """A pass for ``split_topk``: rows whose length is known at run time become as long as they get.
+
+    Args:
+        longest: elements that such a row has at most; short rows stay what they are.
+    """
+    whole_parts = ceil(longest / PART) * PART
+
+    def pad_rows(graph: gs.Graph) -> str:
+        """Fill them up with what is never picked."""
+        unknown = [node for node in graph.nodes if node.op == "TopK" and _is_unknown(node)]
+        nodes = unknown if longest > LONG_ROW else []
+        for node in nodes:
+            _pad(graph, node, whole_parts)
+        graph.toposort()
+        return f"{len(nodes)} rows padded to {whole_parts}"
+
+    return pad_rows
 
 
 def split_topk(graph: gs.Graph) -> str:
@@ -43,14 +65,39 @@ def _is_long(node: gs.Node) -> bool:
     """Whether a TopK of the largest of (B, n) has a long row and few picks."""
     source, picked = node.inputs
     return (
+        _ranks_rows(node)
+        and isinstance(source.shape[1], int)
+        and source.shape[1] > LONG_ROW
+        and int(picked.values.item()) * 2 <= PART  # or the parts would hardly be fewer
+    )
+
+
+def _is_unknown(node: gs.Node) -> bool:
+    return _ranks_rows(node) and not isinstance(node.inputs[0].shape[1], int)
+
+
+def _ranks_rows(node: gs.Node) -> bool:
+    """Whether a TopK is of the largest of (B, n), and picks a number that is known."""
+    source, picked = node.inputs
+    return (
         node.attrs.get("axis", -1) in (1, -1)
         and node.attrs.get("largest", 1) == 1
         and isinstance(picked, gs.Constant)
         and source.shape is not None
         and len(source.shape) == 2
-        and source.shape[1] > LONG_ROW
-        and int(picked.values.item()) * 2 <= PART  # or the parts would hardly be fewer
     )
+
+
+def _pad(graph: gs.Graph, node: gs.Node, length: int) -> None:
+    """(B, n) -> (B, length)."""
+    source = node.inputs[0]
+    step = _Step(graph, f"{node.name}_row", source.dtype)
+    (shape,) = step("Shape", [source], [(2,)], np.int64)
+    (known,) = step("Gather", [shape, np.array([1])], [(1,)], np.int64)
+    (missing,) = step("Sub", [np.array([length]), known], [(1,)], np.int64)
+    (pads,) = step("Concat", [np.zeros(3, np.int64), missing], [(4,)], np.int64, axis=0)
+    inputs = [source, pads, np.array(-np.inf, source.dtype)]
+    (node.inputs[0],) = step("Pad", inputs, [(source.shape[0], length)])
 
 
 def _split(graph: gs.Graph, node: gs.Node, name: str) -> None:

@@ -6,7 +6,8 @@ import ast
 import logging
 import warnings
 from collections import Counter
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import onnx
 import onnx_ir
@@ -16,8 +17,15 @@ from codetr.model import CoDino
 from onnx_export.node import register_schemas, translations
 from onnx_export.precision import Precision, TypedModel
 
-TRACED_BATCH = 67
-"""Batch that a dynamic graph is traced with: a number that shows where it leaks into a shape."""
+SIZE_STEP = 32
+"""Heights and widths of a graph of any size are multiples: four of its levels halve evenly."""
+TRACED_BATCH = 10037
+"""Batch that a dynamic graph is traced with: a number that shows where it leaks into a shape.
+
+So large that no model has it of itself, as its number of classes for one.
+"""
+TRACED_STEPS = 10007, 10009
+"""The same for height and width, in steps; primes, so that they show in multiples too."""
 OPSET = 20
 """The first with Gelu, and the last that TensorRT 10.6 knows."""
 OPSET_BF16 = 22
@@ -27,7 +35,7 @@ OPSET_BF16 = 22
 def trace(
     model: CoDino,
     *,
-    size: tuple[int, int],
+    size: tuple[int, int] | Literal["dynamic"],
     batch: int | Literal["dynamic"],
     precision: Precision,
     mask: bool,
@@ -36,7 +44,7 @@ def trace(
 
     Args:
         model: in eval mode; converted to ``precision`` in place.
-        size: height and width of the padded input.
+        size: height and width of the padded input; dynamic: any multiples of ``SIZE_STEP``.
         batch: pictures at a time.
         precision: type of products and convolutions.
         mask: whether the graph has the input ``img_masks``.
@@ -47,11 +55,11 @@ def trace(
     register_schemas()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not missed
     pictures = TRACED_BATCH if batch == "dynamic" else batch
-    # Only shapes are looked at: empty tensors of any size take no memory.
-    inputs = {"batch_inputs": torch.empty(pictures, 3, *size)}
+    height, width = size if size != "dynamic" else (SIZE_STEP * n for n in TRACED_STEPS)
+    # Only shapes are looked at: one number, repeated, takes no memory at any size.
+    inputs = {"batch_inputs": torch.empty(1).expand(pictures, 3, height, width)}
     if mask:
-        inputs["img_masks"] = torch.empty(pictures, *size)
-    axes = {0: torch.export.Dim("batch")} if batch == "dynamic" else None
+        inputs["img_masks"] = torch.empty(1).expand(pictures, height, width)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own deprecations
         program = torch.onnx.export(
@@ -62,7 +70,7 @@ def trace(
             opset_version=OPSET,
             input_names=list(inputs),
             output_names=["boxes", "scores", "labels"],
-            dynamic_shapes=None if axes is None else dict.fromkeys(inputs, axes),
+            dynamic_shapes=_dynamic_axes(inputs, batch, size),
             custom_translation_table=translations(),
         )
     assert program is not None  # None only without dynamo
@@ -70,7 +78,33 @@ def trace(
         # Opsets 21 and 22 only add types to the operators used here.
         program.model.opset_imports[""] = OPSET_BF16
     _name_nodes(program.model)
+    if size == "dynamic":
+        _name_sizes(program.model)
     return program.model_proto
+
+
+def _dynamic_axes(
+    inputs: Mapping[str, torch.Tensor],
+    batch: int | Literal["dynamic"],
+    size: tuple[int, int] | Literal["dynamic"],
+) -> dict[str, dict[int, Any]] | None:
+    """For ``torch.onnx.export(dynamic_shapes=…)``: which axes of the inputs are not fixed."""
+    dim = torch.export.Dim
+    pictures = {0: dim("batch")} if batch == "dynamic" else {}
+    sides = (SIZE_STEP * dim("rows"), SIZE_STEP * dim("columns")) if size == "dynamic" else ()
+    if not pictures and not sides:
+        return None
+    return {
+        name: pictures | dict(enumerate(sides, start=tensor.dim() - 2))
+        for name, tensor in inputs.items()
+    }
+
+
+def _name_sizes(model: onnx_ir.Model) -> None:
+    """Height and width by their names, which the exporter gives as "32*rows" and "32*columns"."""
+    for value in model.graph.inputs:
+        assert value.shape is not None
+        value.shape = onnx_ir.Shape([*value.shape[:-2], "height", "width"])
 
 
 def _name_nodes(model: onnx_ir.Model) -> None:

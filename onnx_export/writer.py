@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
+
+Numbers = np.generic | np.ndarray
+Operand: TypeAlias = gs.Variable | Numbers
+"""A tensor of the graph, or numbers that become a constant."""
+
+_OPERATORS: dict[str, Callable[..., Numbers]] = {
+    "Add": np.add,
+    "Sub": np.subtract,
+    "Mul": np.multiply,
+    "Gather": lambda x, indices: np.take(x, indices, axis=0),
+}
 
 
 class NodeWriter(ABC):
@@ -23,9 +35,25 @@ class NodeWriter(ABC):
     def write(self) -> None:
         """Append the nodes to the graph; the last one gives the custom node's output."""
 
-    def as_float(self, x: gs.Variable) -> gs.Variable:
+    def as_float(self, x: Operand) -> Operand:
         """``x`` in float32."""
-        return self.emit("Cast", x, to=TensorProto.FLOAT)
+        if isinstance(x, gs.Variable):
+            return self.emit("Cast", x, to=TensorProto.FLOAT)
+        return x.astype(np.float32)
+
+    def shape(self, *sizes: int | gs.Variable) -> list[int] | gs.Variable:
+        """Numbers, and (1,) int64 tensors for sizes that are known at run time, in one."""
+        numbers = [size for size in sizes if isinstance(size, int)]
+        if len(numbers) == len(sizes):
+            return numbers
+        parts = [[size] if isinstance(size, int) else size for size in sizes]
+        return self.emit("Concat", *parts, axis=0)
+
+    def computed(self, op: str, *inputs: Operand) -> Operand:
+        """As ``emit`` for a few operators; numbers from numbers, without a node."""
+        if any(isinstance(x, gs.Variable) for x in inputs):
+            return self.emit(op, *inputs)
+        return _OPERATORS[op](*inputs)
 
     def emit(self, op: str, *inputs: Any, **attributes: Any) -> gs.Variable:
         """Append one node; numbers and arrays among the inputs become constants."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from runtime.errors import UserError
 from runtime.gpu_picture import GpuPicture
 from runtime.json_text import parse_json
+from runtime.shapes import ShapeRange, size_range
 
 _LARGEST_PIXEL = 10_000
 """Means and standard deviations of pixels are far below."""
@@ -43,6 +44,8 @@ class ModelMetadata:
     mean: tuple[float, ...]
     """RGB, of pixels in 0..255."""
     std: tuple[float, ...]
+    sizes: ShapeRange | None = None
+    """Height and width that inputs of any size may have; None where they are fixed."""
 
     @classmethod
     def from_json(cls, text: str) -> ModelMetadata:
@@ -59,6 +62,7 @@ class ModelMetadata:
                 classes=tuple(data["classes"]),
                 mean=tuple(map(float, data["preprocess"]["mean"])),
                 std=tuple(map(float, data["preprocess"]["std"])),
+                sizes=size_range(data),
             )
         except (KeyError, TypeError, OverflowError) as error:
             raise ValueError(f"metadata entry 'codetr' is incomplete: {error}") from error
@@ -86,7 +90,7 @@ class ModelSpec:
     """The file's contract."""
 
     height: int
-    """Of the input, in pixels."""
+    """Of the input, in pixels; of the largest, where ``metadata.sizes`` is a range."""
     width: int
     batch: int | None
     """Pictures per inference; None: any number."""
@@ -106,17 +110,27 @@ class ModelSpec:
         Raises:
             ValueError: they are not those of a Co-DETR model; says which were found.
         """
-        match inputs.get("batch_inputs"):
-            case TensorInfo("float32", (batch, 3, int(height), int(width))):
-                if min(height, width) < 1 or (batch or 1) * height * width > _MOST_PIXELS:
-                    raise ValueError(f"its input is {inputs['batch_inputs']}: none, or too large")
-                expected = {"batch_inputs": inputs["batch_inputs"]}
-                if has_mask := "img_masks" in inputs:
-                    expected["img_masks"] = TensorInfo("float32", (batch, height, width))
-                if inputs == expected and _is_detector(outputs):
-                    return cls(height, width, batch, has_mask, metadata)
-        found = ", ".join(f"{name} {info}" for name, info in [*inputs.items(), *outputs.items()])
-        raise ValueError(f"its inputs and outputs are {found}")
+        info = inputs.get("batch_inputs")
+        match info, metadata.sizes:
+            case TensorInfo("float32", (batch, 3, int(height), int(width))), None:
+                pass
+            case TensorInfo("float32", (batch, 3, None, None)), (_, (height, width)):
+                pass
+            case _:
+                raise ValueError(_listed(inputs, outputs))
+        if min(height, width) < 1 or (batch or 1) * height * width > _MOST_PIXELS:
+            raise ValueError(f"its input is {info}: none, or too large")
+        expected = {"batch_inputs": info}
+        if has_mask := "img_masks" in inputs:
+            expected["img_masks"] = TensorInfo("float32", (batch, *info.shape[2:]))
+        if inputs != expected or not _is_detector(outputs):
+            raise ValueError(_listed(inputs, outputs))
+        return cls(height, width, batch, has_mask, metadata)
+
+
+def _listed(inputs: Mapping[str, TensorInfo], outputs: Mapping[str, TensorInfo]) -> str:
+    found = ", ".join(f"{name} {info}" for name, info in [*inputs.items(), *outputs.items()])
+    return f"its inputs and outputs are {found}"
 
 
 def _is_detector(outputs: Mapping[str, TensorInfo]) -> bool:

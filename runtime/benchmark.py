@@ -14,7 +14,7 @@ from runtime.backend import Model
 from runtime.detector import Detector
 from runtime.images import Image
 from runtime.machine import describe_cpu
-from runtime.preprocess import place, prepare_batch
+from runtime.preprocess import input_size, place, prepare_batch
 
 if TYPE_CHECKING:
     from runtime.engine import Engine
@@ -68,7 +68,9 @@ def measure(
     model = detector.model
     library, version = model.backend.split()
     machine = describe_cpu() | {library: version}
-    row = describe_model(model, len(images))
+    placements = [place(image, model.spec) for image in images]
+    size = zip(("height", "width"), input_size(placements, model.spec), strict=True)
+    row = describe_model(model, len(images)) | dict(size)
     rounds = range(warm_up + iterations)
     engine_model = tensorrt_model(model)
     if engine_model is None:
@@ -86,7 +88,8 @@ def measure(
             every = max(1, iterations // _SAMPLES)
             return watch(track(rounds, name), monitor, states, start=warm_up, every=every)
 
-        detect_in_parts(detector, images)  # the kernels then have something to work on
+        for _ in range(2):  # the kernels then have something to work on, and their CUDA graph
+            detect_in_parts(detector, images)
         times = _time_both_ways(engine, watched("GPU"), warm_up)
         row |= {
             "gpu_ms": summarize_times(times[engine.cuda_graph]),

@@ -68,7 +68,8 @@ class Engine(Closing):
         Args:
             path: the engine file.
             trt: the module that built it, ``tensorrt`` or ``tensorrt_rtx``.
-            cuda_graph: replay the kernels as one CUDA graph while the shapes stay the same.
+            cuda_graph: replay the kernels as one CUDA graph while the shapes stay the same; where
+                more than the batch may change, from the third run of the same shapes on.
             host_code_allowed: run the code that a version-compatible engine brings along.
 
         Raises:
@@ -190,16 +191,17 @@ class Engine(Closing):
 
     def compute(self) -> None:
         """Enqueue the kernels alone, on what ``infer`` left in device memory; does not wait."""
-        if not self.cuda_graph:
-            self._enqueue()
+        run = self._run
+        if self.cuda_graph and run.graph is not None:
+            check(cudart.cudaGraphLaunch(run.graph, self.stream))
             return
-        if self._run.graph is None:
-            # The first run of a shape sets things up that a capture must not contain.
-            self._enqueue()
+        self._enqueue()
+        # Captured after a run, because the first one of a shape sets things up that a capture must
+        # not contain; and after a second one where every picture may bring a shape of its own.
+        if self.cuda_graph and (run.enqueued or not self._any_size):
             self.synchronize()
             self._capture()
-        else:
-            check(cudart.cudaGraphLaunch(self._run.graph, self.stream))
+        run.enqueued = True
 
     def synchronize(self) -> None:
         """Wait for all that was enqueued."""
@@ -292,6 +294,11 @@ class Engine(Closing):
             return ShapeRange(shape, shape)
         smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
         return ShapeRange(tuple(smallest), tuple(largest))
+
+    @property
+    def _any_size(self) -> bool:
+        """Whether more than the batch may change."""
+        return any(None in info.shape[1:] for info in self.inputs.values())
 
     def _check_input(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         wanted, sizes = self.inputs[name].dtype, self._ranges[name]

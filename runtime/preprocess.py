@@ -5,7 +5,7 @@ Letters: h, w a picture's size; B, H, W the model input's batch and size; all si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from runtime.backend import ModelSpec
 from runtime.errors import UserError
 from runtime.gpu_picture import GpuPicture
 from runtime.images import Image, checked_image
+from runtime.shapes import SIZE_STEP
 
 
 class Placement(NamedTuple):
@@ -60,17 +61,17 @@ def prepare_batch(images: Sequence[Image | GpuPicture], spec: ModelSpec) -> Prep
         UserError: a picture is not such an array or lies on the GPU, or there are none or too many.
     """
     rows = batch_of(images, spec)
-    batch_inputs = np.zeros((rows, 3, spec.height, spec.width), np.float32)
-    img_masks = np.zeros((rows, spec.height, spec.width), np.float32)
+    placements = [place(image, spec) for image in images]
+    height, width = input_size(placements, spec)
+    batch_inputs = np.zeros((rows, 3, height, width), np.float32)
+    img_masks = np.zeros((rows, height, width), np.float32)
     mean = np.array(spec.metadata.mean, np.float32).reshape(3, 1, 1)
     std = np.array(spec.metadata.std, np.float32).reshape(3, 1, 1)
-    scales = []
-    for row, image in enumerate(images):
+    for row, (image, placement) in enumerate(zip(images, placements, strict=True)):
         if isinstance(image, GpuPicture):
             raise UserError(
                 "a picture lies on the GPU, and here the CPU prepares them; give a numpy array"
             )
-        placement = place(image, spec)
         new_h, new_w = placement.valid_h, placement.valid_w
         resized = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_LINEAR)
         # A view: a large picture is written once, straight into the batch.
@@ -79,8 +80,7 @@ def prepare_batch(images: Sequence[Image | GpuPicture], spec: ModelSpec) -> Prep
         valid /= std
         img_masks[row, new_h:] = 1
         img_masks[row, :, new_w:] = 1
-        scales.append(placement.scale)
-    return PreparedBatch(batch_inputs, img_masks, scales)
+    return PreparedBatch(batch_inputs, img_masks, [placement.scale for placement in placements])
 
 
 def batch_of(images: Sequence[Image | GpuPicture], spec: ModelSpec) -> int:
@@ -94,6 +94,24 @@ def batch_of(images: Sequence[Image | GpuPicture], spec: ModelSpec) -> int:
         takes = f"1 to {spec.batch} pictures" if spec.batch else "one picture or more"
         raise UserError(f"the model takes {takes} at a time, got {len(images)}")
     return rows
+
+
+def input_size(placements: Iterable[Placement], spec: ModelSpec) -> tuple[int, int]:
+    """H and W of the input for these pictures.
+
+    Where they are not fixed: the least multiples of ``SIZE_STEP`` that hold every picture.
+    """
+    if spec.metadata.sizes is None:
+        return spec.height, spec.width
+    height, width = spec.metadata.sizes.smallest
+    for placement in placements:
+        height = max(height, _whole_steps(placement.valid_h))
+        width = max(width, _whole_steps(placement.valid_w))
+    return height, width
+
+
+def _whole_steps(pixels: int) -> int:
+    return -(-pixels // SIZE_STEP) * SIZE_STEP
 
 
 def place(image: Image | GpuPicture, spec: ModelSpec) -> Placement:

@@ -16,7 +16,7 @@ from runtime.cuda import CudaError, check, current_device, current_gpu
 from runtime.gpu_picture import GpuPicture
 from runtime.images import Image
 from runtime.nvrtc import compile_cubin
-from runtime.preprocess import Placement, batch_of, place
+from runtime.preprocess import Placement, batch_of, input_size, place
 
 SOURCE = Path(__file__).with_name("preprocess.cu")
 _BLOCK = (32, 8)
@@ -66,10 +66,13 @@ class StoredPicture(NamedTuple):
         is_reversed = image.strides[2] < 0
         return cls(image[..., ::-1] if is_reversed else image, is_reversed, placement)
 
-    def arguments(self, spec: ModelSpec, pixels: int, row: int, inputs: Inputs) -> PictureArguments:
-        """Of the kernel that brings this picture from address ``pixels`` into a row."""
+    def arguments(
+        self, spec: ModelSpec, size: tuple[int, int], pixels: int, row: int, inputs: Inputs
+    ) -> PictureArguments:
+        """Of the kernel that brings this picture from address ``pixels`` into a row of ``size``."""
         h, w, valid_h, valid_w = self.placement
-        area = spec.height * spec.width
+        height, width = size
+        area = height * width
         return PictureArguments(
             pixels=pixels,
             input=inputs.batch_inputs + 4 * 3 * area * row,
@@ -80,8 +83,8 @@ class StoredPicture(NamedTuple):
             w=w,
             valid_h=valid_h,
             valid_w=valid_w,
-            height=spec.height,
-            width=spec.width,
+            height=height,
+            width=width,
             reversed=self.reversed,
             mean=spec.metadata.mean,
             std=spec.metadata.std,
@@ -115,7 +118,7 @@ class GpuPreprocessor:
         Raises:
             UserError: there are too many.
         """
-        size = (self._spec.height, self._spec.width)
+        size = input_size((place(image, self._spec) for image in images), self._spec)
         rows = batch_of(images, self._spec)
         shapes: dict[str, tuple[int, ...]] = {"batch_inputs": (rows, 3, *size)}
         return shapes | ({"img_masks": (rows, *size)} if self._spec.has_mask else {})
@@ -133,14 +136,15 @@ class GpuPreprocessor:
         Raises:
             CudaError: the GPU failed.
         """
+        size = input_size((picture.placement for picture in pictures), self._spec)
         copied = iter(pixels)
         for row, picture in enumerate(pictures):
             if isinstance(picture.pixels, GpuPicture):
                 address = picture.pixels.address_in(int(stream))
             else:
                 address = next(copied)
-            self._launch(picture.arguments(self._spec, address, row, self._inputs), stream)
-        self._clear(len(pictures), stream)
+            self._launch(picture.arguments(self._spec, size, address, row, self._inputs), stream)
+        self._clear(len(pictures), size, stream)
 
     def _launch(self, arguments: PictureArguments, stream: Any) -> None:
         grid = (-(-arguments.width // _BLOCK[0]), -(-arguments.height // _BLOCK[1]))
@@ -152,10 +156,10 @@ class GpuPreprocessor:
             )
         )
 
-    def _clear(self, first_row: int, stream: Any) -> None:
+    def _clear(self, first_row: int, size: tuple[int, int], stream: Any) -> None:
         """Set the rows of a fixed batch from there on to 0: pictures of the mean colour."""
         rows = (self._spec.batch or first_row) - first_row
-        area = 4 * self._spec.height * self._spec.width
+        area = 4 * size[0] * size[1]
         for address, nbytes in (
             (self._inputs.batch_inputs, 3 * area),
             (self._inputs.img_masks, area),

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+SIZE_STEP = 32
+"""Heights and widths of an input of any size are multiples, in pixels."""
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -28,6 +30,27 @@ class ShapeRange(NamedTuple):
         return f"({', '.join(f'{n}' if n == m else f'{n} to {m}' for n, m in sizes)})"
 
 
+def size_range(model: Mapping[str, Any]) -> ShapeRange | None:
+    """Height and width that an input of any size may have; None where they are fixed.
+
+    Args:
+        model: what the exporter said of the model; there, each is a number or two in a list.
+
+    Raises:
+        ValueError: these are no sizes.
+    """
+    height, width = model.get("height"), model.get("width")
+    if not isinstance(height, list):
+        return None
+    match height, width:
+        case [int(low_h), int(high_h)], [int(low_w), int(high_w)]:
+            sizes = ShapeRange((low_h, low_w), (high_h, high_w))
+            steps = all(size % SIZE_STEP == 0 for size in (*sizes.smallest, *sizes.largest))
+            if steps and min(sizes.smallest) > 0 and sizes.holds(sizes.smallest):
+                return sizes
+    raise ValueError(f"its height is {height} and its width {width}")
+
+
 @dataclass(slots=True)
 class Run:
     """What follows from the shapes of the inputs, and lasts until they change."""
@@ -36,6 +59,8 @@ class Run:
     shapes: Shapes
     """Of the outputs too."""
     nbytes: dict[str, int]
+    enqueued: bool = False
+    """Whether there was a run of these shapes."""
     graph: Any = None
     """The kernels as a CUDA graph, once they were captured."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,12 @@ GOLDEN = Path(__file__).parent / "data" / "golden"
 def state_of(preset: str) -> dict[str, Tensor]:
     """The goldens' weights of a preset, by the original's names."""
     manifest = GOLDEN / f"manifest_{preset.removeprefix('co_dino_')}.json"
-    state = synthetic_state(json.loads(manifest.read_text()))
+    return state_of_shapes(json.loads(manifest.read_text()))
+
+
+def state_of_shapes(shapes: Mapping[str, Sequence[int]]) -> dict[str, Tensor]:
+    """Weights of these shapes, by the original's names."""
+    state = synthetic_state(shapes)
     return {key: torch.from_numpy(np.asarray(value)) for key, value in state.items()}
 
 

@@ -16,6 +16,7 @@ from plugin import load as load_plugin
 from runtime.errors import UserError
 from runtime.files import sha256_of
 from runtime.manifest import MANIFEST_VERSION, manifest_path
+from runtime.shapes import ShapeRange, size_range
 from runtime.tensorrt_log import make_logger, one_line
 from trt_build.backend import Backend
 from trt_build.config import add_profile, load_timing_cache, make_config, save_timing_cache
@@ -25,7 +26,7 @@ from trt_build.layers import layers_of_network, layers_of_plan
 from trt_build.lock import only_build_of
 from trt_build.machine import describe_machine
 from trt_build.manifest import current_manifest, describe_file, write_engine
-from trt_build.network import batch_profile, describe_io, parse_onnx
+from trt_build.network import describe_io, input_profile, parse_onnx
 from trt_build.onnx_file import read_onnx
 from trt_build.options import BuildOptions
 from trt_build.progress import make_monitor, run_cancellable, spinner
@@ -112,11 +113,12 @@ def _build(
             f"{onnx} holds plugin nodes ({', '.join(summary.plugin_ops)}), which "
             f"{backend.title} cannot run; give {onnx.with_suffix('.ref.onnx').name}"
         )
+    sizes = _sizes(onnx, summary.model)
     trt = backend.load()
     logger = make_logger(trt, verbose=verbose)
     start = time.perf_counter()
     plugin = (library or library_path()) if summary.plugin_ops else None
-    plan, description = _build_plan(trt, logger, onnx, options, timing_cache, plugin)
+    plan, description = _build_plan(trt, logger, onnx, sizes, options, timing_cache, plugin)
     seconds = time.perf_counter() - start
     _check_precision(onnx, summary.model, description["layers"])
     machine = describe_machine()
@@ -196,6 +198,7 @@ def _build_plan(
     trt: ModuleType,
     logger: Any,
     onnx: Path,
+    sizes: ShapeRange | None,
     options: BuildOptions,
     timing_cache: Path | None,
     plugin: Path | None,
@@ -210,7 +213,7 @@ def _build_plan(
     with spinner(f"building {onnx.name} with {trt.__name__} {trt.__version__}") as on_phase:
         on_phase("parsing")
         network, _parser = parse_onnx(trt, builder, logger, onnx)
-        profile = batch_profile(network, options.batch)
+        profile = input_profile(network, options.batch, sizes)
         add_profile(builder, config, profile)
         cache = load_timing_cache(config, timing_cache) if timing_cache else None
         config.progress_monitor = monitor = make_monitor(trt, on_phase)
@@ -233,6 +236,14 @@ def _build_plan(
         "io": describe_io(network, profile),
         "layers": layers or layers_of_network(network),
     }
+
+
+def _sizes(onnx: Path, model: dict[str, Any]) -> ShapeRange | None:
+    """The heights and widths that an ONNX was exported for; None if they are fixed."""
+    try:
+        return size_range(model)
+    except ValueError as error:
+        raise UserError(f"{onnx} is not a Co-DETR model: {error}; export it again") from error
 
 
 def _check_precision(onnx: Path, model: dict[str, Any], layers: dict[str, Any]) -> None:

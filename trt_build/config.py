@@ -8,7 +8,7 @@ from typing import Any
 
 from runtime.errors import UserError
 from runtime.files import atomic_output
-from trt_build.network import BatchProfile
+from trt_build.network import Profile
 from trt_build.options import BuildOptions
 
 _GIB = 1 << 30
@@ -59,7 +59,7 @@ def hardware_compatibility_level(trt: ModuleType, option: str) -> Any:
     return members[_member_name(option)]
 
 
-def add_profile(builder: Any, config: Any, profile: BatchProfile) -> None:
+def add_profile(builder: Any, config: Any, profile: Profile) -> None:
     """Tell the builder which shapes the inputs may take; nothing to tell if they are fixed."""
     if profile:
         optimization_profile = builder.create_optimization_profile()

@@ -33,8 +33,9 @@ class ExportRequest:
 
     preset: str
     weights: Path
-    height: int
-    width: int
+    height: int | list[int]
+    """Of the padded input, in pixels; or the smallest and the largest."""
+    width: int | list[int]
     precision: str = "fp32"
     mask: bool = True
     dynamic_batch: bool = False
@@ -48,8 +49,8 @@ class ExportRequest:
         return [
             f"--preset={self.preset}",
             f"--weights={self.weights}",
-            f"--height={self.height}",
-            f"--width={self.width}",
+            f"--height={_written(self.height)}",
+            f"--width={_written(self.width)}",
             f"--precision={self.precision}",
             f"--kernels={self.kernels}",
             f"--batch={batch}",
@@ -72,6 +73,10 @@ class ExportRequest:
             "weights_sha256": sha256_of(self.weights),
             **scales,
         }
+
+
+def _written(side: int | list[int]) -> str:
+    return ":".join(map(str, side)) if isinstance(side, list) else str(side)
 
 
 def onnx_paths(engine: Path) -> tuple[Path, Path]:

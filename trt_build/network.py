@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from runtime.errors import UserError
+from runtime.shapes import ShapeRange
 from runtime.tensorrt_log import one_line
 from trt_build.layers import array_type
 
@@ -14,7 +15,7 @@ from trt_build.layers import array_type
 DEFAULT_BATCH = (1, 1, 8)
 _ERRORS_SHOWN = 5
 
-BatchProfile = dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]
+Profile = dict[str, tuple[tuple[int, ...], ...]]
 """Smallest, most common and largest shape of each input; empty if all shapes are fixed."""
 
 
@@ -39,35 +40,55 @@ def parse_onnx(trt: ModuleType, builder: Any, logger: Any, path: Path) -> tuple[
     return network, parser
 
 
-def batch_profile(network: Any, batch: tuple[int, int, int] | None) -> BatchProfile:
-    """The shapes that the inputs may take when the batch is dynamic.
+def input_profile(
+    network: Any, batch: tuple[int, int, int] | None, sizes: ShapeRange | None
+) -> Profile:
+    """The shapes that the inputs may take.
+
+    Args:
+        network: its inputs have the batch first; height and width, if they are dynamic, last.
+        batch: smallest, most common and largest of a dynamic batch.
+        sizes: heights and widths that the ONNX was exported for; None: a fixed one.
 
     Raises:
-        UserError: a batch for a network that has a fixed one, or another size that is dynamic.
+        UserError: a batch for a network that has a fixed one, or a size that is dynamic and of
+            which the ONNX does not say more.
     """
     inputs = [network.get_input(index) for index in range(network.num_inputs)]
     shapes = {tensor.name: tuple(tensor.shape) for tensor in inputs}
     for name, shape in shapes.items():
-        if -1 in shape[1:]:
+        has_size = sizes is not None and len(shape) > 2
+        if -1 in (shape[1:-2] if has_size else shape[1:]):
             raise UserError(
-                f"input {name} has the shape {shape}, but only the batch may be dynamic; "
-                "export it with a fixed height and width"
+                f"input {name} has the shape {shape}, but only the batch may be dynamic, and "
+                "height and width of an export with ranges; export it with a fixed height and width"
             )
-    dynamic = {name: shape for name, shape in shapes.items() if shape[:1] == (-1,)}
-    if batch is not None and not dynamic:
+    if batch is not None and all(shape[0] != -1 for shape in shapes.values()):
         fixed = next(iter(shapes.values()))[0]
         raise UserError(
             f"the ONNX has a fixed batch of {fixed}; leave --batch out, or export it with a "
             "dynamic batch"
         )
-    smallest, common, largest = batch or DEFAULT_BATCH
+    # A picture is scaled until it fills the largest height or width: close to the largest size is
+    # where kernels have to be fast.
+    least, most = sizes or ((), ())
+    limits = tuple(zip(batch or DEFAULT_BATCH, (least, most, most), strict=True))
     return {
-        name: ((smallest, *shape[1:]), (common, *shape[1:]), (largest, *shape[1:]))
-        for name, shape in dynamic.items()
+        name: tuple(_fill(shape, *limit) for limit in limits)
+        for name, shape in shapes.items()
+        if -1 in shape
     }
 
 
-def describe_io(network: Any, profile: BatchProfile) -> list[dict[str, Any]]:
+def _fill(shape: tuple[int, ...], batch: int, size: tuple[int, ...]) -> tuple[int, ...]:
+    """A shape with the batch, and height and width in the last axes, in the place of every -1."""
+    wanted = [batch, *shape[1:]]
+    if -1 in shape[1:]:
+        wanted[-2:] = size
+    return tuple(w if n == -1 else n for n, w in zip(shape, wanted, strict=True))
+
+
+def describe_io(network: Any, profile: Profile) -> list[dict[str, Any]]:
     """Inputs and outputs as a manifest holds them; a dynamic size is -1."""
     tensors = [("input", network.get_input(index)) for index in range(network.num_inputs)]
     tensors += [("output", network.get_output(index)) for index in range(network.num_outputs)]
@@ -83,7 +104,7 @@ def describe_io(network: Any, profile: BatchProfile) -> list[dict[str, Any]]:
     ]
 
 
-def _profile_json(profile: BatchProfile, name: str) -> dict[str, list[int]] | None:
+def _profile_json(profile: Profile, name: str) -> dict[str, list[int]] | None:
     if name not in profile:
         return None
     return {

@@ -75,7 +75,9 @@ def read_reference(path: Path, candidate: Candidate) -> ModelSpec:
     try:
         metadata = ModelMetadata.from_json(json.dumps(model))
         batch = None if model["batch"] == "dynamic" else int(model["batch"])
-        return ModelSpec(model["height"], model["width"], batch, model["mask"], metadata)
+        sizes = metadata.sizes
+        height, width = sizes.largest if sizes else (model["height"], model["width"])
+        return ModelSpec(height, width, batch, model["mask"], metadata)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path} is not a Co-DETR model: {error}; export it again") from error
 

@@ -49,9 +49,9 @@ def print_tables(engine: Path, description: dict[str, Any]) -> None:
     )
     print_table(
         "inputs and outputs",
-        ("name", "", "type", "shape", "batch"),
+        ("name", "", "type", "shape", "least, usual, most"),
         [
-            (t["name"], t["mode"], t["dtype"], _shape(t["shape"]), _batch(t))
+            (t["name"], t["mode"], t["dtype"], _shape(t["shape"]), _ranges(t))
             for t in description["io"]
         ],
     )
@@ -85,9 +85,12 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    return " x ".join("B" if size == -1 else str(size) for size in shape)
+    letters = {len(shape) - 2: "H", len(shape) - 1: "W"} | {0: "B"}
+    return " x ".join(letters.get(a, "?") if n == -1 else str(n) for a, n in enumerate(shape))
 
 
-def _batch(tensor: dict[str, Any]) -> str:
-    """Smallest, most common and largest batch of an input: ``1, 1, 8``."""
-    return ", ".join(str(shape[0]) for shape in (tensor["profile"] or {}).values())
+def _ranges(tensor: dict[str, Any]) -> str:
+    """What is dynamic of an input's shape: ``1, 1, 8``, or ``320x320, 1280x1920, 1280x1920``."""
+    axes = [axis for axis, size in enumerate(tensor["shape"]) if size == -1]
+    shapes = (tensor["profile"] or {}).values()
+    return ", ".join("x".join(str(shape[axis]) for axis in axes) for shape in shapes)

@@ -41,7 +41,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--image",
         metavar="FILE",
         type=Path,
-        help="picture to detect in (default: noise of the model's size)",
+        help="picture to detect in (default: noise of the model's size, of the largest it takes)",
     )
     parser.add_argument(
         "--batch",

@@ -49,10 +49,17 @@ def read_network(path: Path) -> Network:
         raise UserError(f"no model file {path}; give a .engine or a .ref.onnx")
     match path.suffix.lower():
         case ".engine":
-            return _engine(path)
+            network = _engine(path)
         case ".onnx":
-            return _reference(path)
-    raise UserError(f"cannot serve {path}: its suffix is neither .engine nor .onnx")
+            network = _reference(path)
+        case _:
+            raise UserError(f"cannot serve {path}: its suffix is neither .engine nor .onnx")
+    if network.spec.metadata.sizes is not None:
+        raise UserError(
+            f"{path} takes inputs of many sizes, and a model repository is written for one; export "
+            "the model with a fixed --height and --width"
+        )
+    return network
 
 
 def write_repository(

@@ -75,6 +75,22 @@ def test_a_bad_graph_is_refused(model, complaint):
         check_graph(model, {"Relu": 1}, traced_batch=67)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_a_multiple_of_the_traced_size_is_refused(dtype):
+    nodes = [
+        helper.make_node("Cast", ["shape"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["x", "whole"], ["y"]),
+    ]
+    for size, is_refused in ((8 * 71, True), (4 * 79, True), (8 * 70, False), (0, False)):
+        model = model_of(*nodes, shape=np.array([-1, size], dtype))
+        if is_refused:
+            with pytest.raises(GraphError, match=f"constant shape holds the traced size {size}"):
+                check_graph(model, {}, None, (71, 79))
+            check_graph(model, {}, None)
+        else:
+            check_graph(model, {}, None, (71, 79))
+
+
 def written_out_norm(dtype: int) -> onnx.ModelProto:
     """The deviation of every row of x, computed in ``dtype``."""
     return model_of(

@@ -18,15 +18,16 @@ CHANNELS, GROUPS = 32, 8
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("sizes", [(5, 7), ("height", "width")])
 @pytest.mark.parametrize(("model_batch", "batch"), [(1, 1), (2, 2), (None, 3)])
-def test_equals_the_operator(model_batch, batch, dtype):
+def test_equals_the_operator(model_batch, batch, sizes, dtype):
     rows = "batch" if model_batch is None else model_batch
     inputs = [
-        gs.Variable("x", dtype, (rows, 5, 7, CHANNELS)),
+        gs.Variable("x", dtype, (rows, *sizes, CHANNELS)),
         gs.Variable("weight", np.float32, (CHANNELS,)),
         gs.Variable("bias", np.float32, (CHANNELS,)),
     ]
-    outputs = [gs.Variable("output", dtype, (rows, 5, 7, CHANNELS))]
+    outputs = [gs.Variable("output", dtype, (rows, *sizes, CHANNELS))]
     attributes = {"num_groups": GROUPS}
     node = gs.Node(NORM_OP_TYPE, "norm", attributes, inputs, outputs, domain=DOMAIN)
     graph = gs.Graph([node], inputs, outputs, opset=20)
@@ -39,6 +40,10 @@ def test_equals_the_operator(model_batch, batch, dtype):
     }
     model: onnx.ModelProto = gs.export_onnx(graph, ir_version=10)
     onnx.checker.check_model(model)
+    (stage,) = model.graph.value_info  # for trt_build verify: the result in float32
+    assert stage.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    shape = [d.dim_param or d.dim_value for d in stage.type.tensor_type.shape.dim]
+    assert shape == [rows, *sizes, CHANNELS]
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

@@ -18,20 +18,26 @@ LEVELS = np.array([[7, 9], [4, 5], [1, 1]], np.int32)
 QUERIES = 11
 
 
-def custom_node(batch: int | None, dims: int, dtype: type, valid_batch: int) -> onnx.ModelProto:
+def custom_node(
+    batch: int | None, dims: int, dtype: type, valid_batch: int, *, any_size: bool = False
+) -> onnx.ModelProto:
     """A model of one custom node; ``batch`` None is dynamic."""
     rows = "batch" if batch is None else batch
-    tokens = int(LEVELS.prod(1).sum())
+    tokens = "tokens" if any_size else int(LEVELS.prod(1).sum())
     half = gs.Variable("value", dtype, (rows, tokens, CHANNELS))
     samples = HEADS * POINTS * len(LEVELS)
     sampling = gs.Variable("sampling", dtype, (rows, QUERIES, 3 * samples))
     reference = gs.Variable("reference", np.float32, (rows, QUERIES, dims))
     valid = gs.Variable("valid_sizes", np.int32, (valid_batch, len(LEVELS), 2))
     output = gs.Variable("output", dtype, (rows, QUERIES, CHANNELS))
-    inputs = [half, sampling, reference, gs.Constant("level_sizes", LEVELS), valid]
+    sizes = gs.Constant("level_sizes", LEVELS)
+    if any_size:
+        sizes = gs.Variable("level_sizes", np.int32, LEVELS.shape)
+    inputs = [half, sampling, reference, sizes, valid]
     attributes = {"num_heads": HEADS, "num_points": POINTS}
     node = gs.Node(OP_TYPE, "attn", attributes, inputs, [output], domain=DOMAIN)
-    graph = gs.Graph([node], [half, sampling, reference, valid], [output], opset=20)
+    given = [tensor for tensor in inputs if isinstance(tensor, gs.Variable)]
+    graph = gs.Graph([node], given, [output], opset=20)
     assert write_out_custom_nodes(graph) == "1 custom nodes written out"
     return gs.export_onnx(graph, ir_version=10)
 
@@ -39,9 +45,17 @@ def custom_node(batch: int | None, dims: int, dtype: type, valid_batch: int) -> 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("dims", [2, 4])
 @pytest.mark.parametrize(
-    ("model_batch", "batch", "valid_batch"), [(1, 1, 1), (2, 2, 2), (None, 3, 3), (None, 1, 1)]
+    ("model_batch", "batch", "valid_batch", "any_size"),
+    [
+        (1, 1, 1, False),
+        (2, 2, 2, False),
+        (None, 3, 3, False),
+        (None, 1, 1, False),
+        (1, 1, 1, True),
+        (None, 3, 3, True),
+    ],
 )
-def test_equals_the_operator(model_batch, batch, valid_batch, dims, dtype):
+def test_equals_the_operator(model_batch, batch, valid_batch, any_size, dims, dtype):
     rng = np.random.default_rng(dims)
     tokens, samples = int(LEVELS.prod(1).sum()), HEADS * POINTS * len(LEVELS)
     feeds = {
@@ -51,11 +65,11 @@ def test_equals_the_operator(model_batch, batch, valid_batch, dims, dtype):
         "reference": rng.uniform(-0.1, 1.2, (batch, QUERIES, dims)).astype(np.float32),
         "valid_sizes": np.stack([np.maximum(LEVELS - i % 3, 1) for i in range(valid_batch)]),
     }
-    model = custom_node(model_batch, dims, dtype, valid_batch)
+    model = custom_node(model_batch, dims, dtype, valid_batch, any_size=any_size)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    (found,) = session.run(None, feeds)
+    (found,) = session.run(None, feeds | ({"level_sizes": LEVELS} if any_size else {}))
     tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
     valid_sizes = tensors.pop("valid_sizes")
     wanted = ms_deform_attn(*tensors.values(), torch.from_numpy(LEVELS), valid_sizes, HEADS, POINTS)

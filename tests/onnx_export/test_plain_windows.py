@@ -89,6 +89,15 @@ def test_biases_are_left_to_the_nodes(add_on_the_left):
     assert_equals_the_operator(graph, 1, (5, 10), 2, np.float32, add_bias=True)
 
 
+@pytest.mark.parametrize("shift", [0, 2])
+@pytest.mark.parametrize("size", [(8, 12), (5, 10), (2, 3)])
+@pytest.mark.parametrize("add_bias", [0, 1])
+def test_equals_the_operator_at_sizes_known_at_run_time(add_bias, size, shift):
+    graph = graph_of(None, ("height", "width"), shift, add_bias=add_bias)
+    run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), print)
+    assert_equals_the_operator(graph, 2, size, shift, np.float32, add_bias=bool(add_bias))
+
+
 @pytest.mark.parametrize("batch", [1, 2])
 def test_equals_the_operator_when_constants_are_folded(batch):
     graph = graph_of(batch, (5, 10), 2)
@@ -111,8 +120,9 @@ def assert_equals_the_operator(graph, batch, size, shift, dtype, *, add_bias=Fal
     np.testing.assert_allclose(found, wanted, atol=1e-5 if dtype == np.float32 else 5e-3)
 
 
-def test_blocks_of_a_stage_share_the_mask():
-    graph = graph_of(1, (8, 12), 2, blocks=3)
+@pytest.mark.parametrize("size", [(8, 12), ("height", "width")])
+def test_blocks_of_a_stage_share_the_mask(size):
+    graph = graph_of(1, size, 2, blocks=3)
     write_out_custom_nodes(graph)
     assert [node.op for node in graph.nodes].count("Equal") == 1
 

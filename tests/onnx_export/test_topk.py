@@ -7,10 +7,12 @@ import onnx_graphsurgeon as gs
 import onnxruntime
 import pytest
 
-from onnx_export.topk import LONG_ROW, PART, split_topk
+from onnx_export.topk import LONG_ROW, PART, known_rows, split_topk
 
 
-def graph_of(length: int, picks: int, batch: int | str = 2, dtype: type = np.float32) -> gs.Graph:
+def graph_of(
+    length: int | str, picks: int, batch: int | str = 2, dtype: type = np.float32
+) -> gs.Graph:
     x = gs.Variable("x", dtype, (batch, length))
     values = gs.Variable("values", dtype, (batch, picks))
     indices = gs.Variable("indices", np.int64, (batch, picks))
@@ -19,8 +21,9 @@ def graph_of(length: int, picks: int, batch: int | str = 2, dtype: type = np.flo
     return gs.Graph([node], [x], [values, indices], opset=20)
 
 
-def run(graph: gs.Graph, x: np.ndarray) -> list[np.ndarray]:
-    model = gs.export_onnx(graph, ir_version=10).SerializeToString()
+def run(graph: gs.Graph | bytes, x: np.ndarray) -> list[np.ndarray]:
+    is_graph = isinstance(graph, gs.Graph)
+    model = gs.export_onnx(graph, ir_version=10).SerializeToString() if is_graph else graph
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     return session.run(["values", "indices"], {"x": x})
 
@@ -61,6 +64,27 @@ def test_dynamic_batch():
     x = np.random.default_rng(0).random((3, 20000), np.float32)
     _, _, wanted, found = both(20000, 100, x, batch="batch")
     np.testing.assert_array_equal(found[1], wanted[1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_length_known_at_run_time(dtype):
+    longest = 3 * LONG_ROW + 7
+    graph = graph_of("tokens", 900, batch="batch", dtype=dtype)
+    plain = gs.export_onnx(graph, ir_version=10).SerializeToString()
+    assert known_rows(longest)(graph) == f"1 rows padded to {3 * LONG_ROW + PART}"
+    assert split_topk(graph) == "1 long rows split"
+    assert all(n.inputs[0].shape[-1] <= LONG_ROW for n in graph.nodes if n.op == "TopK")
+    for length in (900, 901, PART, longest):
+        x = np.random.default_rng(0).integers(-500, 500, (2, length)).astype(dtype)
+        x[:, ::7] = np.finfo(dtype).min
+        for a, b in zip(run(graph, x), run(plain, x), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_rows_that_never_get_long_are_not_padded():
+    graph = graph_of("tokens", 900)
+    assert known_rows(LONG_ROW)(graph).startswith("0 rows padded")
+    assert len(graph.nodes) == 1
 
 
 @pytest.mark.parametrize(("length", "picks"), [(LONG_ROW, 900), (100_000, PART // 2 + 1)])

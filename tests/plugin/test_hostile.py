@@ -41,7 +41,7 @@ def test_every_call_is_answered(checks):
     calls = dict(re.findall(r"(\w+): (\d+) calls", done.stdout))
     assert tuple(calls) == CHECKS
     # Fewer with older headers of TensorRT, which know fewer types.
-    assert sum(map(int, calls.values())) > 2_500_000
+    assert sum(map(int, calls.values())) > 3_000_000
 
 
 # What guards against a defect, what is there instead, the check that meets it, what is said then.
@@ -96,9 +96,9 @@ DEFECTS = {
         *("std::clamp(largest[kX].d[0], int64_t{0}, int64_t{kMaxNormBatch})", "largest[kX].d[0]"),
         *("workspaces", "bytes == (fits ? wanted : 0)"),
     ),
-    "linear_operator.cpp overflows": (
-        *("times(rows, size == -1 ? 1 : size)", "rows * (size == -1 ? 1 : size)"),
-        *("shapes", "runtime error: signed integer overflow"),
+    "linear_operator.cpp takes any number of rows": (
+        *("rows_of(x) < int64_t{1} << 31 && ", ""),
+        *("shapes", "takes<DynamicPluginTensorDesc>(plugin, of, shapes) == fits"),
     ),
     "linear.cpp takes another product's algorithm": (
         *(" && rows == other.rows", ""),

@@ -11,6 +11,7 @@ from tests.runtime.tiny_model import (
     STD,
     metadata,
     save_foreign_model,
+    save_model_of_any_size,
     save_plugin_model,
     save_tiny_model,
 )
@@ -129,6 +130,35 @@ def test_other_inputs_or_outputs_are_refused(inputs, outputs):
 def test_dynamic_height_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"batch_inputs float32\(1, 3, \?, 64\)"):
         open_model(save_tiny_model(tmp_path / "m.onnx", batch=1, height="h"))
+
+
+def test_ranges_are_read_from_the_file(tmp_path):
+    spec = open_model(save_model_of_any_size(tmp_path / "m.onnx")).spec
+    assert (spec.height, spec.width, spec.batch, spec.has_mask) == (128, 160, None, True)
+    assert spec.metadata.sizes == ((64, 64), (128, 160))
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [
+        ([64, 128], 160),
+        ([64, 128], [64, 150]),
+        ([128, 64], [64, 160]),
+        ([0, 128], [64, 160]),
+        ([64], [64, 160]),
+        (["64", "128"], [64, 160]),
+        ([2**70, 2**71], [64, 160]),
+    ],
+)
+def test_ranges_that_make_no_sense_are_refused(tmp_path, height, width):
+    with pytest.raises(UserError, match=r"not a Co-DETR model: its (height is|input is .* large)"):
+        open_model(save_model_of_any_size(tmp_path / "m.onnx", height=height, width=width))
+
+
+def test_ranges_of_a_fixed_input_are_refused(tmp_path):
+    path = save_tiny_model(tmp_path / "m.onnx", entry=metadata(height=[32, 64], width=[32, 64]))
+    with pytest.raises(UserError, match=r"its inputs and outputs are .*\(\?, 3, 48, 64\)"):
+        open_model(path)
 
 
 @pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])

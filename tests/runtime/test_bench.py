@@ -33,7 +33,7 @@ from runtime.gpu_monitor import (
     watch,
 )
 from runtime.images import write_image
-from tests.runtime.tiny_model import save_tiny_model
+from tests.runtime.tiny_model import save_model_of_any_size, save_tiny_model
 
 ROOT = Path(__file__).parents[2]
 FEW = ("--iterations", "5", "--warm-up", "2")
@@ -75,6 +75,17 @@ def test_json(tmp_path, model):
     assert row["end_to_end_ms"]["mean"] == pytest.approx(sum(means), abs=1e-3)
     assert "postprocess" in done.stdout
     assert done.stderr == ""
+
+
+def test_a_model_of_any_size_is_measured_at_its_largest_or_at_the_pictures(tmp_path):
+    model = save_model_of_any_size(tmp_path / "any.onnx")
+    write_image(tmp_path / "wide.png", noise_image(60, 300))
+    found = []
+    for options in ((), ("--image", tmp_path / "wide.png")):
+        assert bench(model, *FEW, "--json", tmp_path / "bench.json", *options) == 0
+        (row,) = json.loads((tmp_path / "bench.json").read_text())["rows"]
+        found.append((row["height"], row["width"]))
+    assert found == [(128, 160), (64, 160)]
 
 
 def test_the_picture_is_used(tmp_path, model, monkeypatch):

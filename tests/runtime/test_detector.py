@@ -4,7 +4,13 @@ import pytest
 from runtime import Detections, Detector, UserError
 from runtime.backend import open_model
 from runtime.images import write_image
-from tests.runtime.tiny_model import CLASSES, UNIT_BOXES, expected_scores, save_tiny_model
+from tests.runtime.tiny_model import (
+    CLASSES,
+    UNIT_BOXES,
+    expected_scores,
+    save_model_of_any_size,
+    save_tiny_model,
+)
 
 RGB = (200, 110, 60)  # scores fall from class to class
 
@@ -40,6 +46,28 @@ def test_lists(tmp_path, batch, count):
     assert len(found) == count
     for detections, size, colour in zip(found, sizes, colours, strict=True):
         assert_detects(detections, *size, colour)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1, 3])
+def test_inputs_of_any_size(tmp_path, batch):
+    sizes = [(100, 200), (50, 40), (64, 64), (7, 300), (3000, 20), (1, 1), (128, 160)]
+    with Detector(
+        save_model_of_any_size(tmp_path / "m.onnx", batch=batch), max_batch=2
+    ) as detector:
+        for size in sizes:
+            assert_detects(detector(plain(*size)), *size)
+        for found, size in zip(detector([plain(*size) for size in sizes]), sizes, strict=True):
+            assert_detects(found, *size)
+
+
+def test_a_size_that_is_out_of_range_has_no_padding_without_end(tmp_path):
+    detector = Detector(save_model_of_any_size(tmp_path / "m.onnx"))
+    shapes = []
+    infer = detector.model.infer
+    detector.model.infer = lambda x, m: shapes.append(x.shape[2:]) or infer(x, m)
+    for size in [(4000, 4000), (30, 3000), (5, 5), (128, 100)]:
+        detector(plain(*size))
+    assert shapes == [(128, 128), (64, 160), (128, 128), (128, 128)]
 
 
 def test_batches_are_as_large_as_the_model_allows(tmp_path):

@@ -7,14 +7,17 @@ import pytest
 from runtime.backend import ModelMetadata, ModelSpec
 from runtime.errors import UserError
 from runtime.preprocess import prepare_batch
+from runtime.shapes import ShapeRange
 from tests.runtime.tiny_model import CLASSES, MEAN, STD
 from tests.synthetic_images import picture
 
 GOLDEN = Path(__file__).parents[1] / "data" / "golden"
 
 
-def spec(height, width, *, batch=None, has_mask=True):
-    metadata = ModelMetadata("tiny", "fp32", CLASSES, tuple(MEAN.tolist()), tuple(STD.tolist()))
+def spec(height, width, *, batch=None, has_mask=True, smallest=None):
+    sizes = ShapeRange(smallest, (height, width)) if smallest else None
+    of_pixels = (tuple(values.tolist()) for values in (MEAN, STD))
+    metadata = ModelMetadata("tiny", "fp32", CLASSES, *of_pixels, sizes)
     return ModelSpec(height, width, batch, has_mask, metadata)
 
 
@@ -74,6 +77,44 @@ def test_any_size_fits(size, resized):
     valid = batch.batch_inputs[0, :, :new_h, :new_w]
     np.testing.assert_array_equal(valid, np.broadcast_to(colour[:, None, None], valid.shape))
     assert not batch.batch_inputs[0][:, batch.img_masks[0] == 1].any()
+
+
+# Within 64 to 128 x 64 to 160 pixels: (h, w) -> (H, W) of the input.
+@pytest.mark.parametrize(
+    ("size", "input_size"),
+    [
+        ((128, 160), (128, 160)),
+        ((128, 128), (128, 128)),
+        ((64, 160), (64, 160)),
+        ((129, 160), (128, 160)),
+        ((1000, 1000), (128, 128)),
+        ((100, 130), (128, 160)),  # 123 x 160
+        ((60, 100), (96, 160)),
+        ((65, 160), (96, 160)),
+        ((1, 1), (128, 128)),
+        ((10, 10000), (64, 160)),
+        ((10000, 10), (128, 64)),
+    ],
+)
+def test_an_input_of_any_size_is_as_large_as_the_picture_in_whole_steps(size, input_size):
+    image = picture(*size, seed=1)
+    batch = prepare_batch([image], spec(128, 160, smallest=(64, 64)))
+    assert batch.batch_inputs.shape == (1, 3, *input_size)
+    fixed = prepare_batch([image], spec(128, 160))
+    height, width = input_size
+    np.testing.assert_array_equal(batch.batch_inputs, fixed.batch_inputs[..., :height, :width])
+    np.testing.assert_array_equal(batch.img_masks, fixed.img_masks[:, :height, :width])
+    assert batch.scales == fixed.scales
+    assert fixed.img_masks.sum() - batch.img_masks.sum() == 128 * 160 - height * width
+
+
+@pytest.mark.parametrize("batch", [None, 3])
+def test_pictures_of_a_batch_share_the_size_that_holds_them_all(batch):
+    images = [picture(40, 100, seed=2), picture(100, 60, seed=3)]  # 64 x 160 and 128 x 77
+    found = prepare_batch(images, spec(128, 160, smallest=(64, 64), batch=batch))
+    assert found.batch_inputs.shape == (batch or 2, 3, 128, 160)
+    assert valid_size(found.img_masks[0]) == (64, 160)
+    assert valid_size(found.img_masks[1]) == (128, 77)
 
 
 def test_resize_is_cv2_bilinear():

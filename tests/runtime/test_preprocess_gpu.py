@@ -12,7 +12,7 @@ import pytest
 
 from runtime.errors import UserError
 from runtime.nvrtc import NvrtcError, compile_cubin
-from runtime.preprocess import batch_of, place, prepare_batch
+from runtime.preprocess import batch_of, input_size, place, prepare_batch
 from runtime.preprocess_gpu import SOURCE, Inputs, PictureArguments, StoredPicture
 from tests.runtime.test_preprocess import spec
 from tests.synthetic_images import picture
@@ -35,13 +35,14 @@ def library(tmp_path_factory):
 def prepare(library, images, wanted):
     """As ``prepare_batch``, by the kernel; into rows that hold something else before."""
     rows = batch_of(images, wanted)
-    pixels = np.full((rows, 3, wanted.height, wanted.width), 7, np.float32)
-    masks = np.full((rows, wanted.height, wanted.width), 7, np.float32)
+    stored = [StoredPicture.of(image, wanted) for image in images]
+    size = input_size((one.placement for one in stored), wanted)
+    pixels = np.full((rows, 3, *size), 7, np.float32)
+    masks = np.full((rows, *size), 7, np.float32)
     inputs = Inputs(pixels.ctypes.data, masks.ctypes.data if wanted.has_mask else None)
-    for row, image in enumerate(images):
-        stored = StoredPicture.of(image, wanted)
-        copied = np.ascontiguousarray(stored.pixels)
-        arguments = stored.arguments(wanted, copied.ctypes.data, row, inputs)
+    for row, one in enumerate(stored):
+        copied = np.ascontiguousarray(one.pixels)
+        arguments = one.arguments(wanted, size, copied.ctypes.data, row, inputs)
         library.emulate(ctypes.byref(arguments))
     return pixels, masks
 
@@ -87,6 +88,13 @@ def test_random_sizes(library):
 def test_every_row_of_a_batch(library):
     images = [picture(30, 50, seed=2), picture(50, 30, seed=3), picture(7, 9, seed=4)]
     assert_equal(library, images, spec(48, 64))
+
+
+@pytest.mark.parametrize("size", [(40, 100), (100, 60), (1000, 10), (1, 1)])
+def test_inputs_of_any_size(library, size):
+    wanted = spec(128, 160, smallest=(64, 64))
+    assert_equal(library, [picture(*size, seed=2)], wanted)
+    assert_equal(library, [picture(*size, seed=2), picture(20, 100, seed=3)], wanted)
 
 
 def test_bgr_is_copied_as_it_is_stored(library):

@@ -10,7 +10,12 @@ import pytest
 from runtime.__main__ import main
 from runtime.triton.repository import read_network
 from tests.runtime.fake_engine import manifest_of, save_engine
-from tests.runtime.tiny_model import save_foreign_model, save_plugin_model, save_tiny_model
+from tests.runtime.tiny_model import (
+    save_foreign_model,
+    save_model_of_any_size,
+    save_plugin_model,
+    save_tiny_model,
+)
 
 BATCH_1_TO_8 = {"min": [1, 3, 48, 64], "opt": [4, 3, 48, 64], "max": [8, 3, 48, 64]}
 
@@ -177,6 +182,7 @@ def text_file(folder):
         (lambda f: engine(f, io(-1, BATCH_1_TO_8)), ["--max-batch", "9"], "takes up to 8 pictures"),
         (lambda f: engine(f, io(2)), ["--max-batch", "1"], "fixed batch of 2"),
         (lambda f: engine(f, io(2)), ["--instances", "0"], "--instances takes a whole number"),
+        (lambda f: save_model_of_any_size(f / "m.onnx"), [], "many sizes.*fixed --height and"),
         (lambda f: save_plugin_model(f / "m.onnx"), [], "the plugin's nodes.*reference graph"),
         (lambda f: save_foreign_model(f / "m.onnx", ""), [], "not a Co-DETR model"),
     ],

@@ -89,6 +89,12 @@ def save_tiny_model(path, *, height=48, width=64, batch="batch", mask=True, entr
     return _save(path, text, metadata() if entry is None else entry)
 
 
+def save_model_of_any_size(path, *, height=(64, 128), width=(64, 160), batch="batch"):
+    """The same for all heights and widths in these ranges."""
+    entry = metadata(height=height, width=width)
+    return save_tiny_model(path, height="height", width="width", batch=batch, entry=entry)
+
+
 def save_plugin_model(path):
     """Write a model with a node of the plugin, as ``model.onnx`` has."""
     text = """<ir_version: 10, opset_import: ["": 17, "codetr": 1]>

@@ -39,13 +39,13 @@ def parse(path: Path) -> None:
     import tensorrt_rtx as trt
 
     from runtime.tensorrt_log import make_logger
-    from trt_build.network import batch_profile, describe_io, parse_onnx
+    from trt_build.network import describe_io, input_profile, parse_onnx
     from trt_build.onnx_file import read_onnx
 
     read_onnx(path)
     logger = make_logger(trt)
     network, _parser = parse_onnx(trt, trt.Builder(logger), logger, path)
-    describe_io(network, batch_profile(network, None))
+    describe_io(network, input_profile(network, None, None))
 
 
 def verify(path: Path) -> None:

@@ -123,9 +123,9 @@ def test_nothing_but_ours_is_printed(tmp_path, capfd):
 
 @pytest.mark.parametrize("size", [(0, 64), (64, 0), (40000, 40000)])
 def test_inputs_that_no_memory_holds(size):
-    shape = (None, 3, *size)
+    inputs = {"batch_inputs": TensorInfo("float32", (None, 3, *size))}
     with pytest.raises(ValueError, match="none, or too large"):
-        ModelSpec.from_tensors({"batch_inputs": TensorInfo("float32", shape)}, {}, None)
+        ModelSpec.from_tensors(inputs, {}, ModelMetadata.from_json(metadata()))
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,16 @@ import hashlib
 import json
 
 import pytest
+from onnx import helper
 
 from runtime.errors import UserError
 from runtime.manifest import manifest_path, read_manifest
+from runtime.shapes import ShapeRange
+from runtime.tensorrt_log import make_logger
 from tests.trt_build.tiny_models import CHANNELS, METADATA, SIZE, save_conv, save_model
-from trt_build import BuildOptions, build_engine, choose_backend
+from trt_build import BuildOptions, build_engine, choose_backend, inspect_engine
+from trt_build.network import input_profile
+from trt_build.report import print_tables
 
 pytest.importorskip("tensorrt_rtx")
 RTX = choose_backend("tensorrt-rtx")
@@ -194,10 +199,84 @@ def test_a_failed_build_leaves_the_good_engine_alone(tmp_path):
     assert read_manifest(engine) == manifest
 
 
-def test_only_the_batch_may_be_dynamic(tmp_path):
-    from onnx import helper
+RELU = [helper.make_node("Relu", ["batch_inputs"], ["scores"])]
 
-    nodes = [helper.make_node("Relu", ["batch_inputs"], ["scores"])]
-    onnx = save_model(tmp_path / "m.onnx", nodes, height="height")
+
+def test_only_the_batch_may_be_dynamic(tmp_path):
+    onnx = save_model(tmp_path / "m.onnx", RELU, height="height")
     with pytest.raises(UserError, match=r"batch_inputs has the shape \(1, 3, -1, 16\)"):
         build(onnx, tmp_path / "m.engine")
+
+
+def save_any_size(path, *, height=(32, 64), batch=1):
+    sizes = {"height": height, "width": (32, 96)}
+    metadata = METADATA | {"precision": "fp32"} | sizes
+    names = {name: name for name in sizes}
+    return save_model(path, RELU, batch=batch, metadata=metadata, **names)
+
+
+@pytest.mark.parametrize(
+    ("batch", "option", "least", "usual", "most"),
+    [
+        (1, None, [1, 3, 32, 32], [1, 3, 64, 96], [1, 3, 64, 96]),
+        ("batch", (1, 2, 4), [1, 3, 32, 32], [2, 3, 64, 96], [4, 3, 64, 96]),
+    ],
+)
+def test_ranges_of_the_onnx_get_a_profile(tmp_path, capsys, batch, option, least, usual, most):
+    onnx = save_any_size(tmp_path / "m.onnx", batch=batch)
+    engine = tmp_path / "m.engine"
+    manifest = build(onnx, engine, batch=option).manifest
+    assert manifest["io"][0]["profile"] == {"min": least, "opt": usual, "max": most}
+    assert (manifest["model"]["height"], manifest["model"]["width"]) == ([32, 64], [32, 96])
+    assert build(onnx, engine, batch=option).reused
+    print_tables(engine, inspect_engine(engine))
+    shown = capsys.readouterr().out
+    assert ("B" if option else "1") + " x 3 x H x W" in shown
+    assert ("2x64x96" if option else "64x96, 64x96") in shown
+
+
+def test_ranges_that_make_no_sense_are_refused(tmp_path):
+    onnx = save_any_size(tmp_path / "m.onnx", height=(32, 70))
+    with pytest.raises(UserError, match=r"m.onnx is not a Co-DETR model: its height is \[32, 70\]"):
+        build(onnx, tmp_path / "m.engine")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "profile"),
+    [
+        # Queries that are told, as for the stages of ``trt_build verify``.
+        (
+            {"images": (-1, 3, -1, -1), "queries": (-1, 900)},
+            {"images": [(1, 3, 32, 32), (2, 3, 64, 96), (4, 3, 64, 96)]}
+            | {"queries": [(1, 900), (2, 900), (4, 900)]},
+        ),
+        (
+            {"images": (2, 3, -1, -1), "masks": (2, -1, -1), "queries": (2, 900)},
+            {"images": [(2, 3, 32, 32), (2, 3, 64, 96), (2, 3, 64, 96)]}
+            | {"masks": [(2, 32, 32), (2, 64, 96), (2, 64, 96)]},
+        ),
+        ({"images": (2, 3, 64, 96)}, {}),
+    ],
+)
+def test_a_profile_holds_the_inputs_that_may_change(inputs, profile):
+    dynamic = any(shape[0] == -1 for shape in inputs.values())
+    sizes = ShapeRange((32, 32), (64, 96))
+    found = input_profile(network_of(inputs), (1, 2, 4) if dynamic else None, sizes)
+    assert {name: list(shapes) for name, shapes in found.items()} == profile
+
+
+@pytest.mark.parametrize("shape", [(-1, -1, 64, 64), (1, -1), (-1, -1)])
+def test_other_axes_may_not_change(shape):
+    with pytest.raises(UserError, match="only the batch may be dynamic, and height and width"):
+        input_profile(network_of({"x": shape}), None, ShapeRange((32, 32), (64, 96)))
+
+
+def network_of(inputs):
+    """A parsed network of nothing but inputs."""
+    trt = RTX.load()
+    logger = make_logger(trt)
+    flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    network = trt.Builder(logger).create_network(flags)
+    for name, shape in inputs.items():
+        network.add_input(name, trt.float32, shape)
+    return network

@@ -94,6 +94,7 @@ def test_nothing_is_made_twice(built, weights):
         {"preset": "co_dino_r50_small"},
         {"height": 192},
         {"width": 192},
+        {"height": [160, 160], "width": [224, 224]},
         {"precision": "fp32"},
         {"mask": True},
         {"kernels": "all"},
@@ -104,6 +105,15 @@ def test_other_settings_are_exported_anew(built, request_of_built, changed):
     paths = onnx_paths(built[0])
     assert is_exported(request_of_built, paths)
     assert not is_exported(dataclasses.replace(request_of_built, **changed), paths)
+
+
+def test_ranges_reach_the_exporter(weights):
+    sizes = {"height": [160, 320], "width": [160, 640]}
+    request = ExportRequest(preset=PRESET, weights=weights, **sizes)
+    args = parser().parse_args(request.arguments(Path("m.onnx")))
+    assert (args.height, args.width) == ((160, 320), (160, 640))
+    # As it is read back from an ONNX.
+    assert sizes.items() <= json.loads(json.dumps(request.metadata())).items()
 
 
 def test_other_weights_are_exported_anew(built, request_of_built, tmp_path):

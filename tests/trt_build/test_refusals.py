@@ -23,6 +23,7 @@ RTX = ["--backend", "tensorrt-rtx"]
         (["--compute-capability", "8.9,"], "takes numbers like 8.9"),
         (["--compute-capability", "9.0,8.9"], "does not build for compute capability 9.0; choose"),
         (["--batch", "1,2"], "--batch: takes MIN,OPT,MAX like 1,4,16, got '1,2'"),
+        (["--width", "320:"], "--width: takes PIXELS or MIN:MAX like 320:1280, got '320:'"),
         (["--batch", "4,2,8"], "1 <= MIN <= OPT <= MAX, got 4,2,8"),
         (["--batch", "1,2,4"], "fixed batch of 1; leave --batch out"),
         (["--timing-cache", "times"], "TensorRT-RTX times no kernels"),

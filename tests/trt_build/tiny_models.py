@@ -18,13 +18,13 @@ SIZE = 16
 def save_model(path: Path, nodes: list[Any], *, batch: int | str = 1, **options: Any) -> Path:
     """Save a graph from ``batch_inputs`` float32 (batch, 3, SIZE, SIZE) to ``scores``.
 
-    Options: ``initializers``; ``metadata`` (None: without any); ``height``.
+    Options: ``initializers``; ``metadata`` (None: without any); ``height``; ``width``.
     """
-    size = options.get("height", SIZE)
+    size = [options.get("height", SIZE), options.get("width", SIZE)]
     graph = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info("batch_inputs", TensorProto.FLOAT, [batch, 3, size, SIZE])],
+        [helper.make_tensor_value_info("batch_inputs", TensorProto.FLOAT, [batch, 3, *size])],
         [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None] * 4)],
         options.get("initializers", []),
     )

@@ -194,8 +194,9 @@ def _add_export_options(parser: Parser) -> None:
     add = group.add_argument
     add("--weights", type=Path, metavar="FILE", help="mmdet .pth or .safetensors, not an ONNX")
     add("--preset", metavar="NAME", help="which model: co_dino_swin_l, for one")
-    add("--height", type=int, metavar="PIXELS", help="of the padded input")
-    add("--width", type=int, metavar="PIXELS", help="of the padded input")
+    sides = "of the padded input; MIN:MAX for an engine of any size between"
+    add("--height", type=_side, metavar="PIXELS", help=sides)
+    add("--width", type=_side, metavar="PIXELS", help=sides)
     add("--precision", metavar="TYPE", help="fp32, fp16, bf16 or fp8 (default: fp32)")
     add(
         "--calibration",
@@ -211,6 +212,16 @@ def _add_export_options(parser: Parser) -> None:
         "attention)",
     )
     add("--no-mask", action="store_true", help="pictures fill the input: no padding mask")
+
+
+def _side(text: str) -> int | list[int]:
+    """``"640"`` → 640, ``"320:1280"`` → [320, 1280]."""
+    smallest, colon, largest = text.partition(":")
+    try:
+        return [int(smallest), int(largest)] if colon else int(text)
+    except ValueError as error:
+        message = f"takes PIXELS or MIN:MAX like 320:1280, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from error
 
 
 def _words(text: str) -> list[str]:

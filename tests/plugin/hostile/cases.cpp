@@ -72,6 +72,21 @@ bool normalised(Shapes const& s, Values const& values) {
                    && (channels == 4 * groups || channels % (8 * groups) == 0)));
 }
 
+bool rows_normalised(Shapes const& s, Values const&) {
+    if (!all_are_sizes(s)) {
+        return false;
+    }
+    int const last = s[0].nbDims - 1;
+    Wide const channels = s[0].d[last];
+    Wide rows = 1; // three sizes at most, so there is room
+    bool fits = agree(s[1].d[0], channels) && agree(s[2].d[0], channels);
+    for (int i = 0; i <= last; ++i) {
+        rows *= i == last || s[0].d[i] == -1 ? 1 : s[0].d[i];
+        fits = fits && agree(s[3].d[i], s[0].d[i]);
+    }
+    return fits && rows <= kMax32 && (channels == -1 || (channels <= 4096 && channels % 8 == 0));
+}
+
 bool norm_type_fits(int tensor, DataType own, DataType first) {
     switch (tensor) {
     case 0: return own == DataType::kHALF || own == DataType::kBF16;
@@ -179,6 +194,19 @@ Case const kNorm{
     0,
     [](Shapes const&) { return true; },
     norm_workspace,
+};
+
+// Batch 2, a map of 30 x 40, 192 channels.
+Case const kRows{
+    "CoDetrLayerNorm",
+    {},
+    {{4, {2, 30, 40, 192}}, {1, {192}}, {1, {192}}, {4, {2, 30, 40, 192}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{0, 3}, {1, 0}, {2, 0}}}, // B, H, W, C
+    rows_normalised,
+    [](Shapes const& s) { return s[0]; },
+    norm_type_fits,
+    2,
+    3,
 };
 
 // Batch 2, a map of 30 x 40, 192 channels to 768.

@@ -57,6 +57,7 @@ struct Case {
 extern Case const kSampling;
 extern Case const kWindows;
 extern Case const kNorm;
+extern Case const kRows;   // layer norms
 extern Case const kMaps;   // linear layers of maps
 extern Case const kTokens; // of tokens, with a residual
 

@@ -42,8 +42,8 @@ void run(Check const& check, void* library) {
     auto* const get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t count = 0;
     IPluginCreatorInterface* const* const creators = get_creators(count);
-    CHECK(count == 5);
-    for (Case const* of : {&kSampling, &kWindows, &kNorm, &kMaps, &kTokens}) {
+    CHECK(count == 6);
+    for (Case const* of : {&kSampling, &kWindows, &kNorm, &kRows, &kMaps, &kTokens}) {
         auto const creator = std::find_if(creators, creators + count, [&](auto* each) {
             return of->op == static_cast<IPluginCreatorV3One*>(each)->getPluginName();
         });
