@@ -25,6 +25,9 @@ DIGITS = ROOT / "codetr" / "trained" / "co_dino_digits" / "weights.safetensors"
 KERNEL_TESTS = {
     "sample_": "test_kernel_gpu.py",
     "attend_windows": "test_window_kernel_gpu.py",
+    "describe_chunks": "test_norm_kernel_gpu.py",
+    "normalise": "test_norm_kernel_gpu.py",
+    "normalise_rows": "test_layer_norm_kernel_gpu.py",
 }
 """What our kernels' names hold, and the tests that launch them."""
 

@@ -75,7 +75,7 @@ class GroupNormOperator final : public Operator {
     }
 
     cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to,
-                       void* workspace, Values const& values,
+                       void* workspace, Values const& values, int32_t,
                        cudaStream_t stream) const noexcept override {
         auto const size = [in](int dimension) {
             return static_cast<int32_t>(in[kX].dims.d[dimension]);

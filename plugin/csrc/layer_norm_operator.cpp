@@ -65,7 +65,7 @@ class LayerNormOperator final : public Operator {
     }
 
     cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to, void*,
-                       Values const&, cudaStream_t stream) const noexcept override {
+                       Values const&, int32_t, cudaStream_t stream) const noexcept override {
         LayerNorm problem{};
         problem.x = from[kX];
         problem.weight = static_cast<float const*>(from[kWeight]);

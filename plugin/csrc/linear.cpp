@@ -88,7 +88,8 @@ struct Key {
 
 struct Choice {
     Key key;
-    cublasLtMatmulAlgo_t algorithm;
+    std::array<cublasLtMatmulAlgo_t, kLinearAlgorithms> algorithms;
+    int count; // of these
 };
 
 // All plugins' choices. A handle is of a device and serves any number of threads.
@@ -112,8 +113,8 @@ Choices& choices() {
     return instance;
 }
 
-cublasStatus_t find_algorithm(CublasLt const& lt, cublasLtHandle_t handle, Linear const& p,
-                              cublasLtMatmulAlgo_t& algorithm) {
+cublasStatus_t find_algorithms(CublasLt const& lt, cublasLtHandle_t handle, Linear const& p,
+                               Choice& choice) {
     // A pointer that is as little aligned as any will be.
     Description const all(lt, p, reinterpret_cast<void const*>(uintptr_t{kAlignment}));
     cublasLtMatmulPreference_t preference = nullptr;
@@ -129,18 +130,21 @@ cublasStatus_t find_algorithm(CublasLt const& lt, cublasLtHandle_t handle, Linea
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, kAlignment);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, kAlignment);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, kAlignment);
-    cublasLtMatmulHeuristicResult_t found{};
+    std::array<cublasLtMatmulHeuristicResult_t, kLinearAlgorithms> found{};
     int count = 0;
     if (status == CUBLAS_STATUS_SUCCESS) {
         status = lt.find_algorithms(handle, all.product, all.weight, all.x, all.output, all.output,
-                                    preference, 1, &found, &count);
+                                    preference, kLinearAlgorithms, found.data(), &count);
     }
     if (preference != nullptr) {
         lt.destroy_preference(preference);
     }
-    algorithm = found.algo;
-    bool const none = count == 0 || found.workspaceSize > kLinearWorkspace;
-    return worse(status, none ? CUBLAS_STATUS_NOT_SUPPORTED : found.state);
+    for (auto each = found.begin(); each != found.begin() + count; ++each) {
+        if (each->state == CUBLAS_STATUS_SUCCESS && each->workspaceSize <= kLinearWorkspace) {
+            choice.algorithms[choice.count++] = each->algo;
+        }
+    }
+    return worse(status, choice.count > 0 ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED);
 }
 
 cudaError_t error_of(cublasStatus_t status) {
@@ -154,7 +158,7 @@ cudaError_t error_of(cublasStatus_t status) {
 }
 
 bool fits_together(Linear const& p) {
-    return p.rows >= 0 && p.inputs > 0 && p.outputs > 0 && p.inputs % 8 == 0 && p.outputs % 8 == 0
+    return p.rows >= 0 && p.algorithm >= 0 && p.inputs > 0 && p.outputs > 0 && p.inputs % 8 == 0 && p.outputs % 8 == 0
            && (p.type == DataType::kFloat16 || p.type == DataType::kBfloat16);
 }
 
@@ -184,15 +188,21 @@ char const* choose(Linear const& p, cublasLtHandle_t& handle, cublasLtMatmulAlgo
         status = lt.create(&all.handles[key.device]);
     }
     handle = all.handles[key.device];
-    if (Choice const* const kept = all.find(key)) {
-        algorithm = kept->algorithm;
-    } else if (status == CUBLAS_STATUS_SUCCESS) {
-        status = find_algorithm(lt, handle, p, algorithm);
+    Choice const* kept = all.find(key);
+    if (kept == nullptr && status == CUBLAS_STATUS_SUCCESS) {
+        Choice found{key, {}, 0};
+        status = find_algorithms(lt, handle, p, found);
         if (status == CUBLAS_STATUS_SUCCESS) {
-            all.kept[all.count++ % kKept] = {key, algorithm};
+            Choice& place = all.kept[all.count++ % kKept];
+            place = found;
+            kept = &place;
         }
     }
-    return status == CUBLAS_STATUS_SUCCESS ? nullptr : lt.status_name(status);
+    if (kept == nullptr) {
+        return lt.status_name(status);
+    }
+    algorithm = kept->algorithms[std::min(p.algorithm, kept->count - 1)];
+    return nullptr;
 }
 
 } // namespace

@@ -19,6 +19,9 @@ namespace codetr {
 // What cuBLASLt may use for one product.
 constexpr size_t kLinearWorkspace = size_t{32} << 20;
 
+// So many of cuBLASLt's suggestions are kept of a product; it may have fewer.
+constexpr int kLinearAlgorithms = 8;
+
 enum class Activation : int32_t { kNone, kGelu, kRelu }; // GELU by tanh
 
 // All pointers are device memory, aligned to 16 bytes, all tensors dense, row-major and of `type`.
@@ -34,15 +37,16 @@ struct Linear {
     int32_t inputs;        // K, a multiple of 8
     int32_t outputs;       // N, a multiple of 8
     Activation activation; // of the sums
+    int32_t algorithm;     // of cuBLASLt's suggestions, the best guess is 0
 };
 
-// Loads cuBLASLt and chooses an algorithm for products of this type and size on the current GPU;
-// pointers are not looked at. Null if that is done, otherwise what is wrong. For any thread.
+// Loads cuBLASLt and finds algorithms for products of this type and size on the current GPU;
+// pointers and the algorithm are not looked at. Null if that is done, otherwise what is wrong. For any thread.
 char const* prepare_linear(Linear const& problem) noexcept;
 
 // Queues the product, prepared before, on the stream and returns; allocates nothing on the GPU, so
-// CUDA graphs capture it. The same numbers give the same sums each time: no algorithm is taken that
-// splits K over blocks.
+// CUDA graphs capture it. An algorithm gives the same sums each time: none is taken that splits K
+// over blocks. Where there are fewer, the last one stands for the others.
 cudaError_t linear(Linear const& problem, cudaStream_t stream) noexcept;
 
 } // namespace codetr

@@ -97,8 +97,10 @@ class LinearOperator final : public Operator {
         return prepare_linear(describe(in, values));
     }
 
+    int32_t tactics() const noexcept override { return kLinearAlgorithms; }
+
     cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to,
-                       void* workspace, Values const& values,
+                       void* workspace, Values const& values, int32_t tactic,
                        cudaStream_t stream) const noexcept override {
         Linear problem = describe(in, values);
         problem.x = from[kX];
@@ -107,6 +109,7 @@ class LinearOperator final : public Operator {
         problem.residual = inputs > kResidual ? from[kResidual] : nullptr;
         problem.output = to;
         problem.workspace = workspace;
+        problem.algorithm = std::max(tactic - 1, 0);
         return linear(problem, stream);
     }
 };

@@ -73,9 +73,13 @@ class Operator {
         return nullptr;
     }
 
+    // How many kernels give the result, numbered from 1; TensorRT times them and takes the fastest.
+    // 0: there is nothing to choose, and the number is 0.
+    virtual int32_t tactics() const noexcept { return 0; }
+
     // Queues the kernel. Ranks fit. The workspace holds whatever was left there.
     virtual cudaError_t launch(nvinfer1::PluginTensorDesc const* in, void const* const* from,
-                               void* to, void* workspace, Values const& values,
+                               void* to, void* workspace, Values const& values, int32_t tactic,
                                cudaStream_t stream) const noexcept = 0;
 
   protected:

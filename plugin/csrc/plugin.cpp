@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <new>
+#include <numeric>
 
 namespace codetr {
 
@@ -47,7 +48,11 @@ trt::IPluginCapability* Plugin::getCapabilityInterface(trt::PluginCapabilityType
 }
 
 trt::IPluginV3* Plugin::clone() noexcept {
-    return new (std::nothrow) Plugin(operator_, fields_.values, layer_.data());
+    auto* const copy = new (std::nothrow) Plugin(operator_, fields_.values, layer_.data());
+    if (copy != nullptr) {
+        copy->tactic_ = tactic_;
+    }
+    return copy;
 }
 
 int32_t Plugin::configurePlugin(trt::DynamicPluginTensorDesc const* in, int32_t inputs,
@@ -119,6 +124,24 @@ size_t Plugin::getWorkspaceSize(trt::DynamicPluginTensorDesc const* in, int32_t 
     return operator_.workspace_size(largest, fields_.values);
 }
 
+int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
+    if (tactics == nullptr || count != operator_.tactics()) {
+        report(label(), "asked for %d tactics; there are %d", count, operator_.tactics());
+        return kRefused;
+    }
+    std::iota(tactics, tactics + count, 1);
+    return kOk;
+}
+
+int32_t Plugin::setTactic(int32_t tactic) noexcept {
+    if (tactic < 0 || tactic > operator_.tactics()) {
+        report(label(), "tactic is %d; wanted 0 to %d", tactic, operator_.tactics());
+        return kRefused;
+    }
+    tactic_ = tactic;
+    return kOk;
+}
+
 int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
                               trt::PluginTensorDesc const* out, int32_t outputs) noexcept {
     if (!counts_fit(operator_, count(in, inputs), count(out, outputs), label())) {
@@ -152,7 +175,7 @@ int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc c
         }
     }
     cudaError_t const error =
-        operator_.launch(in, inputs, outputs[0], workspace, fields_.values, stream);
+        operator_.launch(in, inputs, outputs[0], workspace, fields_.values, tactic_, stream);
     if (error != cudaSuccess) {
         report(label(), "the kernel could not be launched: %s (%s)", cudaGetErrorString(error),
                cudaGetErrorName(error));

@@ -74,9 +74,12 @@ class Plugin final : public nvinfer1::IPluginV3,
     size_t getWorkspaceSize(nvinfer1::DynamicPluginTensorDesc const* in, int32_t inputs,
                             nvinfer1::DynamicPluginTensorDesc const* out,
                             int32_t outputs) const noexcept override;
+    int32_t getNbTactics() noexcept override { return operator_.tactics(); }
+    int32_t getValidTactics(int32_t* tactics, int32_t count) noexcept override;
     char const* getTimingCacheID() noexcept override { return timing_cache_id_.data(); }
 
     // IPluginV3OneRuntime
+    int32_t setTactic(int32_t tactic) noexcept override;
     int32_t onShapeChange(nvinfer1::PluginTensorDesc const* in, int32_t inputs,
                           nvinfer1::PluginTensorDesc const* out,
                           int32_t outputs) noexcept override;
@@ -94,6 +97,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     Fields const fields_;
     std::array<char, 128> layer_;          // cut off where it is longer
     std::array<char, 40> timing_cache_id_; // TensorRT adds shapes and types itself
+    int32_t tactic_ = 0;
 };
 
 class Creator final : public nvinfer1::IPluginCreatorV3One {

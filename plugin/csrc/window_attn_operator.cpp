@@ -71,7 +71,7 @@ class WindowAttnOperator final : public Operator {
     }
 
     cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to, void*,
-                       Values const& values, cudaStream_t stream) const noexcept override {
+                       Values const& values, int32_t, cudaStream_t stream) const noexcept override {
         auto const size = [in](Tensor tensor, int dimension) {
             return static_cast<int32_t>(in[tensor].dims.d[dimension]);
         };

@@ -12,6 +12,8 @@ from tests.plugin.problems import TYPE_CODES
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ACTIVATIONS = {"none": 0, "gelu": 1, "relu": 2}
+ALGORITHMS = 8
+"""``codetr::kLinearAlgorithms``."""
 WORKSPACE = 32 << 20
 """``codetr::kLinearWorkspace``."""
 
@@ -20,7 +22,7 @@ class Struct(ctypes.Structure):
     """``codetr::Linear`` of plugin/csrc/linear.h."""
 
     _pointers = ("x", "weight", "bias", "residual", "output", "workspace")
-    _numbers = ("type", "rows", "inputs", "outputs", "activation")
+    _numbers = ("type", "rows", "inputs", "outputs", "activation", "algorithm")
     _fields_ = [(name, ctypes.c_void_p) for name in _pointers] + [
         (name, ctypes.c_int32) for name in _numbers
     ]
@@ -36,12 +38,12 @@ class Problem:
     residual: torch.Tensor | None
     activation: str
 
-    def struct(self, output: torch.Tensor, workspace: torch.Tensor) -> Struct:
+    def struct(self, output: torch.Tensor, workspace: torch.Tensor, algorithm: int = 0) -> Struct:
         """Valid as long as the tensors are."""
         tensors = (self.x, self.weight, self.bias, self.residual, output, workspace)
         pointers = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
         sizes = (*self.x.shape, len(self.weight))
-        numbers = (TYPE_CODES[self.x.dtype], *sizes, ACTIVATIONS[self.activation])
+        numbers = (TYPE_CODES[self.x.dtype], *sizes, ACTIVATIONS[self.activation], algorithm)
         return Struct(*pointers, *numbers)
 
     def empty_output(self) -> torch.Tensor:

@@ -6,7 +6,14 @@ import threading
 import pytest
 import torch
 
-from tests.plugin.linear_problems import ACTIVATIONS, DTYPES, WORKSPACE, exact, make_problem
+from tests.plugin.linear_problems import (
+    ACTIVATIONS,
+    ALGORITHMS,
+    DTYPES,
+    WORKSPACE,
+    exact,
+    make_problem,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -30,11 +37,11 @@ def library(build_folder):
     return loaded
 
 
-def run(library, problem):
+def run(library, problem, algorithm=0):
     output = problem.empty_output()
     # Bytes of 0xFF are NaN in every type.
     workspace = torch.full((WORKSPACE,), 0xFF, dtype=torch.uint8, device="cuda")
-    struct = ctypes.byref(problem.struct(output, workspace))
+    struct = ctypes.byref(problem.struct(output, workspace, algorithm))
     assert library.codetr_prepare_linear(struct) is None
     stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
     assert library.codetr_linear(struct, stream) == 0
@@ -59,11 +66,13 @@ def test_agrees_with_float64(library, size, activation, adds, dtype):
     assert_right(run(library, problem), problem)
 
 
+@pytest.mark.parametrize("algorithm", [*range(ALGORITHMS), 1000])
 @pytest.mark.parametrize("size", ["fc1", "fc2", "last_stage"])
-def test_runs_are_equal_bit_for_bit(library, size):
+def test_every_algorithm_is_right_and_gives_the_same_bits_each_time(library, size, algorithm):
     problem = make_problem(*SIZES[size], activation="gelu", adds=True)
-    first = run(library, problem)
-    assert all(torch.equal(run(library, problem), first) for _ in range(20))
+    first = run(library, problem, algorithm)
+    assert_right(first, problem)
+    assert all(torch.equal(run(library, problem, algorithm), first) for _ in range(10))
 
 
 def test_a_cuda_graph_captures_it(library):
@@ -106,7 +115,15 @@ def test_threads_with_streams_of_their_own(library):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"inputs": 196}, {"outputs": 4}, {"rows": -1}, {"type": 0}, {"bias": 8}, {"residual": 8}],
+    [
+        {"inputs": 196},
+        {"outputs": 4},
+        {"rows": -1},
+        {"algorithm": -1},
+        {"type": 0},
+        {"bias": 8},
+        {"residual": 8},
+    ],
     ids=str,
 )
 def test_what_does_not_fit_is_refused(library, wrong):

@@ -144,6 +144,7 @@ Case linear(char const* op, Shapes const& shapes,
             return weight[0] > 0 && weight[1] > 0 && weight[1] % 8 == 0;
         },
         [](Shapes const&, Values const&) { return size_t{32} << 20; },
+        8,
     };
 }
 

@@ -69,11 +69,15 @@ cublasStatus_t set_product(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttri
 cublasStatus_t find_algorithms(cublasLtHandle_t, cublasLtMatmulDesc_t product,
                                cublasLtMatrixLayout_t weight, cublasLtMatrixLayout_t x,
                                cublasLtMatrixLayout_t, cublasLtMatrixLayout_t output,
-                               cublasLtMatmulPreference_t preference, int,
+                               cublasLtMatmulPreference_t preference, int most,
                                cublasLtMatmulHeuristicResult_t* found, int* count) {
-    require(fit(*product, *weight, *x, *output), *weight, *x);
-    *count = weight->columns <= kMostOutputs;
-    *found = {algorithm_of(*product, *weight, *x), preference->workspace, CUBLAS_STATUS_SUCCESS};
+    require(fit(*product, *weight, *x, *output) && most > 1, *weight, *x);
+    // Two, of which the first needs more than there is.
+    *count = weight->columns <= kMostOutputs ? 2 : 0;
+    for (int i = 0; i < *count; ++i) {
+        found[i] = {algorithm_of(*product, *weight, *x), preference->workspace + 1 - i,
+                    CUBLAS_STATUS_SUCCESS};
+    }
     return CUBLAS_STATUS_SUCCESS;
 }
 

@@ -44,6 +44,7 @@ struct Case {
     bool (*can_run)(Shapes const& shapes) = [](Shapes const&) { return true; };
     size_t (*workspace)(Shapes const& shapes, Values const& values) =
         [](Shapes const&, Values const&) { return size_t{0}; };
+    int32_t tactics = 0;
 
     int32_t inputs() const { return static_cast<int32_t>(shapes.size()) - 1; }
     Values values() const { return {attributes[0].value, attributes[1].value, attributes[2].value}; }

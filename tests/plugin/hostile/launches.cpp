@@ -51,14 +51,19 @@ std::set<Values> all_values(Case const& of) {
 
 void* const kPlace = reinterpret_cast<void*>(4096);
 
-// Of the right tensors: arrays, a workspace, or ranks that are not.
-void check_missing(IPluginCreatorV3One& creator, Case const& of) {
-    auto const plugin = make(creator, of, of.values());
+std::vector<PluginTensorDesc> tensors(Case const& of) {
     std::vector<PluginTensorDesc> in(of.inputs());
     for (int i = 0; i < of.inputs(); ++i) {
         in[i].dims = of.shapes[i];
         in[i].type = DataType::kHALF;
     }
+    return in;
+}
+
+// Of the right tensors: arrays, a workspace, or ranks that are not.
+void check_missing(IPluginCreatorV3One& creator, Case const& of) {
+    auto const plugin = make(creator, of, of.values());
+    std::vector<PluginTensorDesc> in = tensors(of);
     std::vector<void const*> const from(of.inputs(), kPlace);
     void* const to = kPlace;
     CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
@@ -74,6 +79,28 @@ void check_missing(IPluginCreatorV3One& creator, Case const& of) {
                   == of.rank_fits(tensor, rank));
         }
         in[tensor].dims.nbDims = of.shapes[tensor].nbDims;
+    }
+}
+
+// Numbers of tactics, and arrays for them; a plugin runs with every one that it takes.
+void check_tactics(IPluginCreatorV3One& creator, Case const& of) {
+    auto const plugin = make(creator, of, of.values());
+    IPluginV3OneBuild& built = build(*plugin);
+    CHECK(built.getNbTactics() == of.tactics);
+    std::array<int32_t, 8> numbers{};
+    for (int32_t const count : kCounts) {
+        CHECK(accepts(of, [&] { return built.getValidTactics(numbers.data(), count) == 0; })
+              == (count == of.tactics));
+        CHECK(accepts(of, [&] { return built.getValidTactics(nullptr, count) == 0; }) == false);
+    }
+    CHECK(std::count(numbers.begin(), numbers.end(), 0) == 8 - of.tactics);
+    std::vector<PluginTensorDesc> const in = tensors(of);
+    std::vector<void const*> const from(of.inputs(), kPlace);
+    void* const to = kPlace;
+    for (int32_t const tactic : {kMin32, -1, 0, 1, 2, 8, 9, kMax32}) {
+        bool const known = tactic >= 0 && tactic <= of.tactics;
+        CHECK(accepts(of, [&] { return runtime(*plugin).setTactic(tactic) == 0; }) == known);
+        CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
     }
 }
 
@@ -98,6 +125,7 @@ void check_launches(IPluginCreatorV3One& creator, Case const& of) {
     }
     CHECK(launches > 0);
     check_missing(creator, of);
+    check_tactics(creator, of);
 }
 
 } // namespace hostile
