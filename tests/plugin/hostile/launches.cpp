@@ -49,6 +49,7 @@ std::set<Values> all_values(Case const& of) {
 }
 
 void* const kPlace = reinterpret_cast<void*>(4096);
+void* const kOutput = reinterpret_cast<void*>(8192);
 
 // Of the right tensors: arrays, a workspace, or ranks that are not.
 void check_missing(IPluginCreatorV3One& creator, Case const& of) {
@@ -59,7 +60,7 @@ void check_missing(IPluginCreatorV3One& creator, Case const& of) {
         in[i].type = DataType::kHALF;
     }
     std::vector<void const*> const from(of.inputs(), kPlace);
-    void* const to = kPlace;
+    void* const to = kOutput;
     CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
     CHECK(!runs(*plugin, of, nullptr, from.data(), &to, kPlace));
     CHECK(!runs(*plugin, of, in.data(), nullptr, &to, kPlace));
@@ -81,7 +82,7 @@ void check_missing(IPluginCreatorV3One& creator, Case const& of) {
 void check_launches(IPluginCreatorV3One& creator, Case const& of) {
     std::vector<PluginTensorDesc> in(of.inputs());
     std::vector<void const*> const from(of.inputs(), kPlace);
-    auto const to = std::make_unique<void*>(kPlace);
+    auto const to = std::make_unique<void*>(kOutput);
     int64_t launches = 0;
     for (Values const& values : all_values(of)) {
         auto const plugin = make(creator, of, values);
