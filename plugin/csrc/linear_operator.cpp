@@ -106,7 +106,12 @@ class LinearOperator final : public Operator {
         problem.x = from[kX];
         problem.weight = from[kWeight];
         problem.bias = from[kBias];
-        problem.residual = inputs > kResidual ? from[kResidual] : nullptr;
+        if (inputs > kResidual) {
+            problem.residual = from[kResidual];
+            if (problem.residual == nullptr) {
+                return cudaErrorInvalidValue; // otherwise there would be nothing to add
+            }
+        }
         problem.output = to;
         problem.workspace = workspace;
         problem.algorithm = std::max(tactic - 1, 0);

@@ -9,6 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from codetr.model import CoDino
+from codetr.presets import PRESETS
+from onnx_export.linear import count_linear, linear_layers
 from tests.detections import assert_close, golden_inputs, run_graph
 
 TINY = {"preset": "co_dino_swin_tiny", "height": 160, "width": 224, "precision": "fp16"}
@@ -78,7 +81,7 @@ def test_linear_layers_are_custom_nodes(files):
     nodes = {node.name: node for node in graph.node}
     constants = {tensor.name: tensor for tensor in graph.initializer}
     types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
-    for path, op, size, activation in linear_layers():
+    for path, op, size, activation in expected_layers():
         node = nodes.pop(f"{path}/{op}")
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         assert attributes.pop("activation") == activation
@@ -90,7 +93,7 @@ def test_linear_layers_are_custom_nodes(files):
     assert not {"Gelu", LINEAR, ADD} & {node.op_type for node in nodes.values()}
 
 
-def linear_layers():
+def expected_layers():
     """Module path, op type, (N, K) and activation: 1 is GELU, 2 ReLU."""
     for stage, channels in enumerate((32, 64, 128, 256)):
         for block in range(2):
@@ -105,6 +108,14 @@ def linear_layers():
         yield f"{path}.self_attn.output_proj", ADD, [256, 256], 0
         yield f"{path}.ffn.fc1", LINEAR, [256, 256], 2
         yield f"{path}.ffn.fc2", ADD, [256, 256], 0
+
+
+def test_with_fp8_those_of_the_encoder_are_left():
+    model = CoDino(PRESETS[TINY["preset"]])
+    half, fp8 = (linear_layers(model, precision) for precision in ("fp16", "fp8"))
+    assert set(half) == {path for path, *_ in expected_layers()}
+    assert fp8 == [path for path in half if path.startswith("encoder.")]
+    assert count_linear(fp8) == {LINEAR: 3 * 2, ADD: 2 * 2}
 
 
 def test_residual_streams_go_from_node_to_node(files):

@@ -163,4 +163,15 @@ void check_linear_add(IPluginCreatorV3One& creator) {
     CHECK(is_refused("residual is (2, 30, 40, 192); wanted as x, with N for K", kGood[0], 4));
     CHECK(is_refused("residual is (2, 1200, 768)", {3, {2, 1200, 768}}, 4));
     CHECK(is_refused("residual has rank 1", {1, {768}}, 4));
+    // Only the residual is missing: with none to add, cuBLASLt would be asked.
+    PluginTensorDesc all[kTensors + 1]{};
+    for (int i = 0; i < kTensors + 1; ++i) {
+        all[i].dims = kGood[i < 3 ? i : 3];
+        all[i].type = DataType::kHALF;
+    }
+    void* const place = reinterpret_cast<void*>(4096);
+    void const* const from[] = {place, place, place, nullptr};
+    CHECK(plugin_calls::refuses("CoDetrLinearAdd", "the kernel could not be launched: ", [&] {
+        return runtime(*plugin).enqueue(all, all + 4, from, &place, place, nullptr) == 0;
+    }));
 }

@@ -117,6 +117,14 @@ def test_the_plugin_of_linear_layers_counts_as_products():
     assert layer.flops == 2 * 2 * 30 * 40 * 192 * 768
 
 
+def test_a_residual_adds_no_products():
+    tokens = [1, 30785, 256]
+    node = "encoder.layers.0.ffn.fc2/CoDetrLinearAdd"
+    layer = described_plugin(node, [[1, 30785, 2048], [256, 2048], [256], tokens], tokens)
+    assert (layer.part, layer.kind) == ("encoder", "products")
+    assert layer.flops == 2 * 30785 * 2048 * 256
+
+
 def test_bytes_are_those_of_every_tensor_once(found):
     tokens, halves, floats = 30785, 2, 4
     sampling = tokens * (256 + 480 + 256) * halves + tokens * 2 * floats

@@ -1,5 +1,6 @@
 // Instead of cublaslt.cpp: a product ends the process unless its matrices fit and its algorithm was
-// found for them; nothing is multiplied. For wide outputs there is no algorithm.
+// found for them; nothing is multiplied. For wide outputs there is no algorithm. What is added lies
+// elsewhere than the output, and is read; where nothing is, the output must not be.
 #include "cublaslt.h"
 
 #include <cstdio>
@@ -25,11 +26,13 @@ bool is_matrix(Layout const& layout, cudaDataType_t type) {
            && layout.columns <= kMost && layout.stride == static_cast<int64_t>(layout.rows);
 }
 
-bool fit(Product const& product, Layout const& weight, Layout const& x, Layout const& output) {
+bool fit(Product const& product, Layout const& weight, Layout const& x, Layout const& sum,
+         Layout const& output) {
     return product.first == CUBLAS_OP_T && product.epilogue != CUBLASLT_EPILOGUE_DEFAULT
            && product.bias != nullptr && is_matrix(weight, weight.type) && is_matrix(x, weight.type)
            && is_matrix(output, weight.type) && x.rows == weight.rows
-           && output.rows == weight.columns && output.columns == x.columns;
+           && output.rows == weight.columns && output.columns == x.columns
+           && is_matrix(sum, weight.type) && sum.rows == output.rows && sum.columns == output.columns;
 }
 
 void require(bool fits, Layout const& weight, Layout const& x) {
@@ -68,10 +71,10 @@ cublasStatus_t set_product(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttri
 
 cublasStatus_t find_algorithms(cublasLtHandle_t, cublasLtMatmulDesc_t product,
                                cublasLtMatrixLayout_t weight, cublasLtMatrixLayout_t x,
-                               cublasLtMatrixLayout_t, cublasLtMatrixLayout_t output,
+                               cublasLtMatrixLayout_t sum, cublasLtMatrixLayout_t output,
                                cublasLtMatmulPreference_t preference, int most,
                                cublasLtMatmulHeuristicResult_t* found, int* count) {
-    require(fit(*product, *weight, *x, *output) && most > 1, *weight, *x);
+    require(fit(*product, *weight, *x, *sum, *output) && most > 1, *weight, *x);
     // Two, of which the first needs more than there is.
     *count = weight->columns <= kMostOutputs ? 2 : 0;
     for (int i = 0; i < *count; ++i) {
@@ -81,15 +84,18 @@ cublasStatus_t find_algorithms(cublasLtHandle_t, cublasLtMatmulDesc_t product,
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t multiply(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, void const*,
+cublasStatus_t multiply(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, void const* alpha,
                         void const* weight_from, cublasLtMatrixLayout_t weight, void const* x_from,
-                        cublasLtMatrixLayout_t x, void const*, void const* sum_from,
-                        cublasLtMatrixLayout_t, void* output_to, cublasLtMatrixLayout_t output,
-                        cublasLtMatmulAlgo_t const* algorithm, void* workspace, size_t,
-                        cudaStream_t) {
+                        cublasLtMatrixLayout_t x, void const* beta, void const* sum_from,
+                        cublasLtMatrixLayout_t sum, void* output_to,
+                        cublasLtMatrixLayout_t output, cublasLtMatmulAlgo_t const* algorithm,
+                        void* workspace, size_t, cudaStream_t) {
     bool const there = handle != nullptr && weight_from != nullptr && x_from != nullptr
                        && sum_from != nullptr && output_to != nullptr && workspace != nullptr;
-    require(there && fit(*product, *weight, *x, *output)
+    float const wanted = sum_from != output_to ? 1.0F : 0.0F;
+    bool const scaled = *static_cast<float const*>(alpha) == 1.0F
+                        && *static_cast<float const*>(beta) == wanted;
+    require(there && scaled && fit(*product, *weight, *x, *sum, *output)
                 && same(*algorithm, algorithm_of(*product, *weight, *x)),
             *weight, *x);
     return CUBLAS_STATUS_SUCCESS;

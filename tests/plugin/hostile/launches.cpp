@@ -50,6 +50,7 @@ std::set<Values> all_values(Case const& of) {
 }
 
 void* const kPlace = reinterpret_cast<void*>(4096);
+void* const kOutput = reinterpret_cast<void*>(8192);
 
 std::vector<PluginTensorDesc> tensors(Case const& of) {
     std::vector<PluginTensorDesc> in(of.inputs());
@@ -65,7 +66,7 @@ void check_missing(IPluginCreatorV3One& creator, Case const& of) {
     auto const plugin = make(creator, of, of.values());
     std::vector<PluginTensorDesc> in = tensors(of);
     std::vector<void const*> const from(of.inputs(), kPlace);
-    void* const to = kPlace;
+    void* const to = kOutput;
     CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
     CHECK(!runs(*plugin, of, nullptr, from.data(), &to, kPlace));
     CHECK(!runs(*plugin, of, in.data(), nullptr, &to, kPlace));
@@ -109,7 +110,7 @@ void check_tactics(IPluginCreatorV3One& creator, Case const& of) {
 void check_launches(IPluginCreatorV3One& creator, Case const& of) {
     std::vector<PluginTensorDesc> in(of.inputs());
     std::vector<void const*> const from(of.inputs(), kPlace);
-    auto const to = std::make_unique<void*>(kPlace);
+    auto const to = std::make_unique<void*>(kOutput);
     int64_t launches = 0;
     for (Values const& values : all_values(of)) {
         auto const plugin = make(creator, of, values);
