@@ -97,7 +97,7 @@ void check_tactics(IPluginCreatorV3One& creator, Case const& of) {
     CHECK(std::count(numbers.begin(), numbers.end(), 0) == 8 - of.tactics);
     std::vector<PluginTensorDesc> const in = tensors(of);
     std::vector<void const*> const from(of.inputs(), kPlace);
-    void* const to = kPlace;
+    void* const to = kOutput;
     for (int32_t const tactic : {kMin32, -1, 0, 1, 2, 8, 9, kMax32}) {
         bool const known = tactic >= 0 && tactic <= of.tactics;
         CHECK(accepts(of, [&] { return runtime(*plugin).setTactic(tactic) == 0; }) == known);
