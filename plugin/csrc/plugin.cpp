@@ -125,7 +125,8 @@ size_t Plugin::getWorkspaceSize(trt::DynamicPluginTensorDesc const* in, int32_t 
 }
 
 int32_t Plugin::getValidTactics(int32_t* tactics, int32_t count) noexcept {
-    if (tactics == nullptr || count != operator_.tactics()) {
+    bool const has_room = tactics != nullptr || count == 0; // TensorRT has no array for none
+    if (!has_room || count != operator_.tactics()) {
         report(label(), "asked for %d tactics; there are %d", count, operator_.tactics());
         return kRefused;
     }
