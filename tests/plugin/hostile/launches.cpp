@@ -92,7 +92,9 @@ void check_tactics(IPluginCreatorV3One& creator, Case const& of) {
     for (int32_t const count : kCounts) {
         CHECK(accepts(of, [&] { return built.getValidTactics(numbers.data(), count) == 0; })
               == (count == of.tactics));
-        CHECK(accepts(of, [&] { return built.getValidTactics(nullptr, count) == 0; }) == false);
+        // TensorRT asks even where there are none, and has no array then.
+        CHECK(accepts(of, [&] { return built.getValidTactics(nullptr, count) == 0; })
+              == (count == 0 && of.tactics == 0));
     }
     CHECK(std::count(numbers.begin(), numbers.end(), 0) == 8 - of.tactics);
     std::vector<PluginTensorDesc> const in = tensors(of);
