@@ -85,7 +85,7 @@ def register_schemas() -> None:
     ):
         _register(
             op_type,
-            "x W^T + b + residual; of it GELU by tanh if `activation` is 1, ReLU if it is 2.",
+            "x W^T + b + residual; of it GELU by tanh if `activation` is 1.",
             inputs=(*factors, *added),
             output=("output", "T", "(..., N)"),
             attributes=("activation",),

@@ -18,11 +18,7 @@ constexpr int kMaxDevices = 64;
 constexpr int kKept = 256; // algorithms; Swin has a dozen products of different size
 
 cublasLtEpilogue_t epilogue_of(Activation activation) {
-    switch (activation) {
-    case Activation::kGelu: return CUBLASLT_EPILOGUE_GELU_BIAS;
-    case Activation::kRelu: return CUBLASLT_EPILOGUE_RELU_BIAS;
-    default: return CUBLASLT_EPILOGUE_BIAS;
-    }
+    return activation == Activation::kGelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
 }
 
 cublasStatus_t worse(cublasStatus_t a, cublasStatus_t b) {

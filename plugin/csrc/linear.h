@@ -22,7 +22,7 @@ constexpr size_t kLinearWorkspace = size_t{32} << 20;
 // So many of cuBLASLt's suggestions are kept of a product; it may have fewer.
 constexpr int kLinearAlgorithms = 8;
 
-enum class Activation : int32_t { kNone, kGelu, kRelu }; // GELU by tanh
+enum class Activation : int32_t { kNone, kGelu }; // GELU by tanh
 
 // All pointers are device memory, aligned to 16 bytes, all tensors dense, row-major and of `type`.
 struct Linear {

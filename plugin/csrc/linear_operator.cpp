@@ -22,7 +22,7 @@ constexpr Wanted kWantedBias = {"bias", 1, "(N)", "the type of x"};
 constexpr Wanted kWantedResidual = {"residual", 4, "as x, with N for K", "the type of x", 3};
 constexpr Wanted kWantedOutput = {"output", 4, "as x, with N for K", "the type of x", 3};
 
-constexpr Attribute kActivation = {"activation", 0, 2};
+constexpr Attribute kActivation = {"activation", 0, 1};
 
 Linear describe(trt::PluginTensorDesc const* in, Values const& values) {
     auto const size = [in](Tensor tensor, int dimension) {

@@ -127,7 +127,7 @@ Case linear(char const* op, Shapes const& shapes,
             int32_t other_rank) {
     return {
         op,
-        {{{"activation", 0, 2, 1}}},
+        {{{"activation", 0, 1, 1}}},
         shapes,
         letters,
         multiplied,
