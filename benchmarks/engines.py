@@ -46,15 +46,15 @@ def load(path: Path) -> TensorRTModel:
 
 
 def name_of(model: TensorRTModel) -> str:
-    """What a row calls an engine: "engine-fp16", "engine-fp16-all", "tensorrt-plain-fp16".
+    """What a row calls an engine: "engine-fp16", "engine-fp16-attention", "tensorrt-plain-fp16".
 
-    They have the plugin's attention, all of its kernels, and none.
+    They have all of the plugin's kernels, those of attention, and none.
     """
     described = model.manifest["model"]
     precision = model.spec.metadata.precision
     if described["role"] != "plugin":
         return f"tensorrt-plain-{precision}"
-    return f"engine-{precision}" + ("-all" if described.get("kernels") == "all" else "")
+    return f"engine-{precision}" + ("-attention" if described.get("kernels") == "attention" else "")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

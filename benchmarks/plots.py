@@ -29,10 +29,9 @@ _BARS = {
     "tensorrt-plain-fp16": "#b5a13a",
     "engine-fp32": "#9cc4e4",
     "engine-bf16": "#5a9bd0",
+    "engine-fp16-attention": "#3f83bd",
     "engine-fp16": "#1f6fb2",
-    "engine-fp16-all": "#155290",
     "engine-fp8": "#0b3c66",
-    "engine-fp8-all": "#06243d",
 }
 _LINES = ("#1f6fb2", "#d2691e", "#3a8f3a", "#8e5bb5", "#c94f7c", "#7f7f7f")
 _NAMES, _BAR, _ROW = 150, 460, 20

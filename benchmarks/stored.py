@@ -16,8 +16,7 @@ MODELS = {"co_dino_swin_l": "Swin-L", "co_dino_r50": "R50"}
 ORDER = (
     *("pytorch-fp32", "pytorch-fp16", "torch-compile-fp16"),
     *("onnxruntime-fp16", "tensorrt-plain-fp16"),
-    *("engine-fp32", "engine-bf16", "engine-fp16", "engine-fp16-all"),
-    *("engine-fp8", "engine-fp8-all"),
+    *("engine-fp32", "engine-bf16", "engine-fp16-attention", "engine-fp16", "engine-fp8"),
 )
 """Contenders as tables and plots show them."""
 
@@ -29,9 +28,7 @@ AIMED_AT = {
     "torch-compile-fp16": (2.5, 2, 2),
     "engine-bf16": (4.0, 7.5, 18),
     "engine-fp16": (4.0, 7.5, 18),
-    "engine-fp16-all": (4.0, 7.5, 18),
     "engine-fp8": (3.2, 5.5, 13),
-    "engine-fp8-all": (3.2, 5.5, 13),
 }
 """At each of ``SIZES``: milliseconds of an engine; of others, how many times longer they take."""
 

@@ -59,9 +59,9 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--kernels",
         choices=("attention", "all"),
-        default="attention",
-        help="what of the plugin to use in half precision: its kernels of attention, or all, those "
-        "of norms and linear layers too, which are faster and newer (attention)",
+        default="all",
+        help="what of the plugin to use in half precision: its kernels of attention, which need no "
+        "cuBLASLt, or all, those of norms and linear layers too, which are faster (all)",
     )
     add(
         "--no-mask",

@@ -51,11 +51,10 @@ def test_exports_have_their_batch(campaign):
     noting.export()
     exports = [export_parser().parse_args(arguments) for arguments in noting.of("onnx_export")]
     assert len(exports) == len(CASES) + len(BATCHED)
-    assert {e.output.stem for e in exports if e.kernels == "all"} == {
-        "co_dino_swin_l-608x608-fp16-all",
-        "co_dino_swin_l-768x1152-fp16-all",
-        "co_dino_swin_l-1280x1920-fp16-all",
-        "co_dino_swin_l-1280x1920-fp8-all",
+    assert {e.output.stem for e in exports if e.kernels == "attention"} == {
+        "co_dino_swin_l-608x608-fp16-attention",
+        "co_dino_swin_l-768x1152-fp16-attention",
+        "co_dino_swin_l-1280x1920-fp16-attention",
     }
     assert {e.output.stem: e.batch for e in exports if e.batch != 1} == {
         "co_dino_swin_l-608x608-fp16-batch1-4-8": "dynamic",
@@ -143,7 +142,7 @@ def test_bits_are_compared_at_every_size(campaign, tmp_path):
     parse = determinism.parser().parse_args
     runs = [parse(arguments) for arguments in noting.of("benchmarks.determinism")]
     sizes = ("608x608", "768x1152", "1280x1920")
-    names = [f"co_dino_swin_l-{s}-fp16{kernels}" for s in sizes for kernels in ("", "-all")]
+    names = [f"co_dino_swin_l-{s}-fp16{kernels}" for s in sizes for kernels in ("", "-attention")]
     assert [run.model for run in runs] == [tmp_path / "work" / f"{name}.onnx" for name in names]
     for run, name in zip(runs, names, strict=True):
         assert run.output == tmp_path / "results" / f"determinism-{name}.json"
@@ -160,7 +159,7 @@ def test_long_runs_follow_the_chosen_cases(campaign):
     assert [arguments[0].rpartition("/")[2] for _, arguments in noting.commands] == [
         "co_dino_swin_l-1280x1920-fp16.engine",
         "co_dino_swin_l-1280x1920-fp16.onnx",
-        "co_dino_swin_l-1280x1920-fp16-all.onnx",
+        "co_dino_swin_l-1280x1920-fp16-attention.onnx",
     ]
 
 

@@ -93,7 +93,7 @@ def test_every_contender_has_a_place(tmp_path):
     times, ratios, engines = tables(tmp_path).split("\n\n")
     assert [line.split(" | ")[0] for line in times.splitlines()[2:]] == [f"| {n}" for n in ORDER]
     assert len(ratios.splitlines()) == 2 + len([n for n in ORDER if "engine" not in n])
-    assert engines.splitlines()[-1].startswith("| engine-fp8-all | Swin-L 608x608 | 3.00 (3.2) |")
+    assert engines.splitlines()[-1].startswith("| engine-fp8 | Swin-L 608x608 | 3.00 (3.2) |")
 
 
 def test_throughput_has_a_column_for_each_batch(tmp_path):

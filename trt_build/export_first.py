@@ -41,7 +41,7 @@ class ExportRequest:
     dynamic_batch: bool = False
     calibration: Path | None = None
     """For fp8: a folder of pictures or a scales file."""
-    kernels: str = "attention"
+    kernels: str = "all"
 
     def arguments(self, onnx: Path) -> list[str]:
         """The exporter's command line."""

@@ -97,7 +97,7 @@ def test_nothing_is_made_twice(built, weights):
         {"height": [160, 160], "width": [224, 224]},
         {"precision": "fp32"},
         {"mask": True},
-        {"kernels": "all"},
+        {"kernels": "attention"},
         {"dynamic_batch": True},
     ],
 )

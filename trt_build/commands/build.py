@@ -106,7 +106,7 @@ def _export_request(args: argparse.Namespace) -> ExportRequest:
         mask=not args.no_mask,
         dynamic_batch=args.batch is not None,
         calibration=args.calibration,
-        kernels=args.kernels or "attention",
+        kernels=args.kernels or "all",
     )
 
 
@@ -208,7 +208,7 @@ def _add_export_options(parser: Parser) -> None:
     add(
         "--kernels",
         metavar="WHICH",
-        help="of the plugin: attention, or all, which is faster and newer (default: attention)",
+        help="of the plugin in half precision: attention, or all, which is faster (default: all)",
     )
     add("--no-mask", action="store_true", help="pictures fill the input: no padding mask")
 
