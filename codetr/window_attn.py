@@ -43,7 +43,8 @@ def window_attention_node(
     qkv: Tensor, padding: Tensor, bias: Tensor, window_size: int, shift: int
 ) -> Tensor:
     """:func:`window_attention` as one node of an exported graph."""
-    return _attend(qkv, padding, bias, window_size, shift)
+    # Dense, as the fake below: of a padded map it is a part otherwise.
+    return _attend(qkv, padding, bias, window_size, shift).contiguous()
 
 
 @window_attention_node.register_fake

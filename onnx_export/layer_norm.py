@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
@@ -63,4 +64,5 @@ class PlainLayerNorm(NodeWriter):
         """As any writer: the shape of the node's first input."""
         parameters = {"axis": -1, "epsilon": EPSILON, "stash_type": 1}
         y = self.emit(_OP_TYPE, self.as_float(self.x), self.weight, self.bias, **parameters)
+        y.dtype, y.shape = np.float32, self.x.shape  # or this stage could not be put out
         self.append("Cast", [y], self.output, to=onnx_type(self.x))

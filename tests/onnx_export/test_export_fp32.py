@@ -77,7 +77,7 @@ def test_metadata(files, kind, role):
         "role": role,
         "preset": "co_dino_swin_tiny",
         "precision": "fp32",
-        "kernels": "attention",
+        "kernels": "all",
         "height": 160,
         "width": 224,
         "batch": "dynamic",

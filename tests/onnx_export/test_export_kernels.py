@@ -19,8 +19,8 @@ TINY = {"preset": "co_dino_swin_tiny", "height": 160, "width": 224, "precision":
 
 @pytest.fixture(scope="module")
 def files(exported):
-    """The export with all operators, and the default one."""
-    return exported(**TINY, stable=True, kernels="all"), exported(**TINY, stable=True)
+    """The default export, with all operators, and the one with those of attention alone."""
+    return exported(**TINY, stable=True), exported(**TINY, stable=True, kernels="attention")
 
 
 def test_norms_are_custom_nodes(files):
@@ -43,7 +43,7 @@ def test_norms_are_custom_nodes(files):
 
 
 def test_layer_norms_are_custom_nodes(files):
-    graph, default = onnx.load(files[0].plugin).graph, onnx.load(files[1].plugin).graph
+    graph, other = onnx.load(files[0].plugin).graph, onnx.load(files[1].plugin).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
     nodes = [node for node in graph.node if node.op_type == "CoDetrLayerNorm"]
@@ -56,7 +56,7 @@ def test_layer_norms_are_custom_nodes(files):
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         assert attributes == {"plugin_version": b"1", "plugin_namespace": b""}
     # All of them, and their casts are gone with them.
-    before, after = (Counter(node.op_type for node in each.node) for each in (default, graph))
+    before, after = (Counter(node.op_type for node in each.node) for each in (other, graph))
     assert len(nodes) == before["LayerNormalization"] == 39
     assert after["LayerNormalization"] == 0
     casts_of_group_norms = 2 * after["CoDetrGroupNorm"]
@@ -143,7 +143,7 @@ def test_windows_add_the_bias_of_their_product(files):
             assert node.input[1] in ([f"{path}.qkv.bias"] if add_bias else source.input)
 
 
-def test_the_default_has_none(files):
+def test_with_attention_alone_there_are_none(files):
     ops = {node.op_type for node in onnx.load(files[1].plugin).graph.node}
     assert not {"CoDetrGroupNorm", "CoDetrLayerNorm", LINEAR, ADD} & ops
 
