@@ -29,7 +29,8 @@ def files(exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     for seed in range(3):
         cv2.imwrite(str(folder / f"{seed}.png"), picture(160, 200, seed))
-    return exported(PRESET, **SIZE, precision="fp8", calibration=folder, stable=True, kernels="attention")
+    options = {"precision": "fp8", "calibration": folder, "kernels": "attention"}
+    return exported(PRESET, **SIZE, **options, stable=True)
 
 
 @pytest.fixture(scope="module")
