@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from codetr.layers import LayerNorm
 from codetr.presets import SwinConfig
-from codetr.window_attn import window_attention
+from codetr.window_attn import window_attention, window_attention_node
 
 PATCH_SIZE = 4
 MLP_RATIO = 4
@@ -60,6 +60,8 @@ class PatchMerging(nn.Module):
 class WindowAttention(nn.Module):
     """Multi-head self-attention inside each window, with a relative position bias."""
 
+    as_node = False
+    """Whether a graph gets it as one node; ``onnx_export.kernels`` decides."""
     relative_position_index: Tensor
 
     def __init__(self, channels: int, num_heads: int, window_size: int, shift: int) -> None:
@@ -77,7 +79,8 @@ class WindowAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
         # The original pads with zeros before this layer, of which it makes its bias.
-        attended = window_attention(
+        attend = window_attention_node if self.as_node else window_attention
+        attended: Tensor = attend(
             self.qkv(x), self.qkv.bias, self.position_bias(), self.window_size, self.shift
         )
         return self.proj(attended)

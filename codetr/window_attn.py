@@ -2,7 +2,7 @@
 
 The operator works on the map as the linear layers have it: padding, roll, cutting into windows,
 softmax and the way back happen inside. An exported graph holds it as one node, which the TensorRT
-plugin computes; elsewhere its parts are traced through, for autograd and ``torch.compile``.
+plugin computes.
 
 Quirks kept from the original (``mmdet/models/backbones/swin.py``): padded tokens are not masked, so
 their keys are the bias of ``qkv``; odd blocks shift even where the map is one window.
@@ -32,10 +32,20 @@ def window_attention(
     Returns:
         (B, H, W, C), dtype of ``qkv``.
     """
-    if torch.compiler.is_exporting():
-        attended: Tensor = window_attention_node(qkv, padding, bias, window_size, shift)
-        return attended
-    return _attend(qkv, padding, bias, window_size, shift)
+    _, height, width, _ = qkv.shape
+    num_heads = len(bias)
+    x = pad_map(qkv, padding, window_size).roll((-shift, -shift), (1, 2))
+    rows, columns = x.shape[1] // window_size, x.shape[2] // window_size
+    windows = partition_windows(x, window_size)  # (B*W, N, 3C)
+    windows = windows.unflatten(-1, (3, num_heads, -1))  # (B*W, N, 3, M, D)
+    query, key, value = windows.permute(2, 0, 3, 1, 4).unbind(0)  # each (B*W, M, N, D)
+    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias
+    if shift:
+        mask = shift_mask(height, width, window_size, qkv)
+        logits = logits + mask.repeat(len(qkv), 1, 1, 1)
+    attended = (logits.softmax(-1) @ value).transpose(1, 2).flatten(2)  # (B*W, N, C)
+    x = merge_windows(attended, rows, columns, window_size).roll((shift, shift), (1, 2))
+    return x[:, :height, :width]
 
 
 @torch.library.custom_op("codetr::window_attention", mutates_args=())
@@ -44,29 +54,13 @@ def window_attention_node(
 ) -> Tensor:
     """:func:`window_attention` as one node of an exported graph."""
     # Dense, as the fake below: of a padded map it is a part otherwise.
-    return _attend(qkv, padding, bias, window_size, shift).contiguous()
+    return window_attention(qkv, padding, bias, window_size, shift).contiguous()
 
 
 @window_attention_node.register_fake
 def _(qkv: Tensor, padding: Tensor, bias: Tensor, window_size: int, shift: int) -> Tensor:
     del padding, bias, window_size, shift
     return qkv.new_empty(*qkv.shape[:3], qkv.shape[3] // 3)
-
-
-def _attend(qkv: Tensor, padding: Tensor, bias: Tensor, size: int, shift: int) -> Tensor:
-    _, height, width, _ = qkv.shape
-    num_heads = len(bias)
-    x = pad_map(qkv, padding, size).roll((-shift, -shift), (1, 2))
-    rows, columns = x.shape[1] // size, x.shape[2] // size
-    windows = partition_windows(x, size).unflatten(-1, (3, num_heads, -1))  # (B*W, N, 3, M, D)
-    query, key, value = windows.permute(2, 0, 3, 1, 4).unbind(0)  # each (B*W, M, N, D)
-    logits = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1) + bias
-    if shift:
-        mask = shift_mask(height, width, size, qkv)
-        logits = logits + mask.repeat(len(qkv), 1, 1, 1)
-    attended = (logits.softmax(-1) @ value).transpose(1, 2).flatten(2)  # (B*W, N, C)
-    x = merge_windows(attended, rows, columns, size).roll((shift, shift), (1, 2))
-    return x[:, :height, :width]
 
 
 def pad_map(qkv: Tensor, padding: Tensor, size: int) -> Tensor:

@@ -6,16 +6,19 @@ from typing import Literal
 
 from codetr.layers import GroupNorm
 from codetr.model import CoDino
+from codetr.swin import WindowAttention
 from onnx_export.precision import Precision
 
 Kernels = Literal["attention", "all"]
 """``attention``: deformable and window attention. ``all``: also norms, linear layers of Swin and
-the encoder and, in window attention, the bias of ``qkv``."""
+the encoder's attention and, in window attention, the bias of ``qkv``."""
 
 
 def choose_kernels(model: CoDino, kernels: Kernels, precision: Precision) -> None:
-    """Let those modules become nodes of the plugin that it has further kernels for."""
+    """Let modules become nodes: window attention, and group norms that there is a kernel for."""
     for module in model.modules():
+        if isinstance(module, WindowAttention):
+            module.as_node = True  # what the plugin has no kernel for is written out later
         if isinstance(module, GroupNorm):
             module.as_node = (
                 kernels == "all"
