@@ -16,6 +16,11 @@ OP_TYPES = (
     "CoDetrLinear",
     "CoDetrLinearAdd",
     "CoDetrLayerNorm",
+    "CoDetrWindowAttentionToFp8",
+    "CoDetrLayerNormToFp8",
+    "CoDetrLinearFp8",
+    "CoDetrLinearAddFp8",
+    "CoDetrLinearFp8ToFp8",
 )
 """Names of the plugins and op types of the ONNX nodes; their version is "1", their namespace ""."""
 

@@ -10,8 +10,9 @@
 namespace codetr {
 namespace {
 
-template <typename T> cudaError_t normalise(LayerNorm const& p, cudaStream_t stream) {
-    RowKernel const kernel = row_kernel_of<T>(p.channels);
+template <typename T, typename Output = T>
+cudaError_t normalise(LayerNorm const& p, cudaStream_t stream) {
+    RowKernel const kernel = row_kernel_of<T, Output>(p.channels);
     auto const blocks = static_cast<unsigned>((int64_t{p.rows} + kernel.rows - 1) / kernel.rows);
     return launch(kernel.run, {dim3(blocks), kLayerNormThreads, 0}, stream, p);
 }
@@ -32,6 +33,12 @@ cudaError_t layer_norm(LayerNorm const& problem, cudaStream_t stream) noexcept {
         if (pointer == nullptr || !aligned(pointer, 16)) {
             return cudaErrorInvalidValue;
         }
+    }
+    if (problem.type == DataType::kFloat16 && problem.output_type == DataType::kFloat8) {
+        return normalise<__half, __nv_fp8_e4m3>(problem, stream);
+    }
+    if (problem.output_type != problem.type) {
+        return cudaErrorInvalidValue;
     }
     switch (problem.type) {
     case DataType::kFloat16: return normalise<__half>(problem, stream);

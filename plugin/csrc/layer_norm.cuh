@@ -60,7 +60,7 @@ __device__ inline float centre(RowPart<kPieces>& part, int pieces, float channel
 }
 
 // Grid: runs of kLayerNormRows rows.
-template <typename T, int kLanes, int kPieces>
+template <typename T, typename Output, int kLanes, int kPieces>
 __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm problem) {
     int32_t const lane = threadIdx.x % kLanes;
     int32_t const vectors = problem.channels / kLayerNormVector;
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm pr
     }
     float const* const weights = problem.weight + lane * kLayerNormVector;
     float const* const biases = problem.bias + lane * kLayerNormVector;
-    T* const output = static_cast<T*>(problem.output) + first;
+    auto* const output = static_cast<Output*>(problem.output) + first;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
         if (i < pieces) {
@@ -110,18 +110,20 @@ struct RowKernel {
     int32_t channels; // at most
 };
 
-template <typename T, int kLanes, int kPieces> constexpr RowKernel row_kernel() {
-    return {normalise_rows<T, kLanes, kPieces>, kLayerNormRows<kLanes>,
+template <typename T, typename Output, int kLanes, int kPieces>
+constexpr RowKernel row_kernel() {
+    return {normalise_rows<T, Output, kLanes, kPieces>, kLayerNormRows<kLanes>,
             kLanes * kPieces * kLayerNormVector};
 }
 
 // The narrowest that is wide enough. Those of Swin's widths have no lane to spare.
-template <typename T> RowKernel row_kernel_of(int32_t channels) {
+template <typename T, typename Output> RowKernel row_kernel_of(int32_t channels) {
     RowKernel const kernels[] = {
-        row_kernel<T, 8, 3>(),  row_kernel<T, 8, 4>(),  row_kernel<T, 16, 3>(),
-        row_kernel<T, 16, 4>(), row_kernel<T, 32, 3>(), row_kernel<T, 32, 4>(),
-        row_kernel<T, 32, 6>(), row_kernel<T, 32, 8>(), row_kernel<T, 32, 12>(),
-        row_kernel<T, 32, 16>(),
+        row_kernel<T, Output, 8, 3>(),   row_kernel<T, Output, 8, 4>(),
+        row_kernel<T, Output, 16, 3>(),  row_kernel<T, Output, 16, 4>(),
+        row_kernel<T, Output, 32, 3>(),  row_kernel<T, Output, 32, 4>(),
+        row_kernel<T, Output, 32, 6>(),  row_kernel<T, Output, 32, 8>(),
+        row_kernel<T, Output, 32, 12>(), row_kernel<T, Output, 32, 16>(),
     };
     RowKernel const* kernel = kernels;
     while (kernel->channels < channels) {

@@ -20,13 +20,14 @@ constexpr int32_t kMaxLayerNormChannels = 4096;
 
 // All pointers are device memory, aligned to 16 bytes, all tensors dense and row-major.
 struct LayerNorm {
-    void const* x;       // (R, C)
-    float const* weight; // (C)
-    float const* bias;   // (C)
-    void* output;        // (R, C)
-    DataType type;       // of x and output: float16 or bfloat16
-    int32_t rows;        // R
-    int32_t channels;    // C, a multiple of 8 and at most kMaxLayerNormChannels
+    void const* x;        // (R, C)
+    float const* weight;  // (C)
+    float const* bias;    // (C)
+    void* output;         // (R, C)
+    DataType type;        // of x: float16 or bfloat16
+    DataType output_type; // the same, or float8 where x is float16
+    int32_t rows;         // R
+    int32_t channels;     // C, a multiple of 8 and at most kMaxLayerNormChannels
 };
 
 // Queues the work on the stream and returns; allocates nothing, so CUDA graphs capture it.

@@ -1,4 +1,5 @@
-// Layer normalisation as a plugin: its tensors and launch; it has no attributes.
+// Layer normalisation as two plugins, one of which gives fp8: tensors and launch; they have no
+// attributes. For fp8, weight and bias are those of the norm by the scale of the output.
 #include "layer_norm.h"
 #include "operator.h"
 
@@ -22,12 +23,23 @@ constexpr std::array<Wanted, kMaxTensors> kWanted = {{
     {"bias", 1, "(C)", "float32"},
     {"output", 4, "as x", "the type of x", 3},
 }};
+constexpr std::array<Wanted, kMaxTensors> kWantedToFp8 = {{
+    {kWanted[kX].name, 4, kWanted[kX].shape, "float16", 3},
+    kWanted[kWeight],
+    kWanted[kBias],
+    {"output", 4, "as x", "fp8", 3},
+}};
 
 int64_t channels_of(trt::Dims const& x) { return x.d[x.nbDims - 1]; }
 
 class LayerNormOperator final : public Operator {
   public:
-    LayerNormOperator() noexcept : Operator("CoDetrLayerNorm", {}, kWanted, kOutput) {}
+    LayerNormOperator() noexcept
+        : Operator("CoDetrLayerNorm", {}, kWanted, kOutput), to_fp8_(false) {}
+
+    // To fp8.
+    explicit LayerNormOperator(char const* op_type) noexcept
+        : Operator(op_type, {}, kWantedToFp8, kOutput), to_fp8_(true) {}
 
     int32_t find_wrong(Shapes const& shapes, Values const&) const noexcept override {
         trt::Dims const& x = shapes[kX];
@@ -53,10 +65,14 @@ class LayerNormOperator final : public Operator {
 
     bool type_fits(int32_t tensor, trt::DataType type, trt::DataType first) const noexcept override {
         switch (tensor) {
-        case kX: return is_half(type);
-        case kOutput: return type == first;
+        case kX: return to_fp8_ ? type == trt::DataType::kHALF : is_half(type);
+        case kOutput: return type == output_type(first);
         default: return type == trt::DataType::kFLOAT;
         }
+    }
+
+    trt::DataType output_type(trt::DataType first) const noexcept override {
+        return to_fp8_ ? trt::DataType::kFP8 : first;
     }
 
     trt::DimsExprs output_shape(trt::DimsExprs const* in,
@@ -72,16 +88,25 @@ class LayerNormOperator final : public Operator {
         problem.bias = static_cast<float const*>(from[kBias]);
         problem.output = to;
         problem.type = type_of(in[kX].type);
+        problem.output_type = type_of(output_type(in[kX].type));
         problem.rows = static_cast<int32_t>(rows_of(in[kX].dims));
         problem.channels = static_cast<int32_t>(channels_of(in[kX].dims));
         return layer_norm(problem, stream);
     }
+
+  private:
+    bool const to_fp8_;
 };
 
 } // namespace
 
 Operator const& layer_norm_operator() noexcept {
     static LayerNormOperator const instance;
+    return instance;
+}
+
+Operator const& layer_norm_to_fp8_operator() noexcept {
+    static LayerNormOperator const instance("CoDetrLayerNormToFp8");
     return instance;
 }
 

@@ -19,7 +19,7 @@
 
 namespace {
 
-using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 6>;
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 11>;
 
 // Never destroyed: registries may outlive the static objects of this library.
 Creators const& creators() {
@@ -28,7 +28,12 @@ Creators const& creators() {
                                     new codetr::Creator(codetr::group_norm_operator()),
                                     new codetr::Creator(codetr::linear_operator()),
                                     new codetr::Creator(codetr::linear_add_operator()),
-                                    new codetr::Creator(codetr::layer_norm_operator())};
+                                    new codetr::Creator(codetr::layer_norm_operator()),
+                                    new codetr::Creator(codetr::window_attn_to_fp8_operator()),
+                                    new codetr::Creator(codetr::layer_norm_to_fp8_operator()),
+                                    new codetr::Creator(codetr::linear_fp8_operator()),
+                                    new codetr::Creator(codetr::linear_add_fp8_operator()),
+                                    new codetr::Creator(codetr::linear_fp8_to_fp8_operator())};
     return instances;
 }
 

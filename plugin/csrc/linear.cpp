@@ -18,7 +18,19 @@ constexpr int kMaxDevices = 64;
 constexpr int kKept = 256; // algorithms; Swin has a dozen products of different size
 
 cublasLtEpilogue_t epilogue_of(Activation activation) {
-    return activation == Activation::kGelu ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_BIAS;
+    switch (activation) {
+    case Activation::kGelu: return CUBLASLT_EPILOGUE_GELU_BIAS;
+    case Activation::kRelu: return CUBLASLT_EPILOGUE_RELU_BIAS;
+    default: return CUBLASLT_EPILOGUE_BIAS;
+    }
+}
+
+cudaDataType_t cuda_type(DataType type) {
+    switch (type) {
+    case DataType::kFloat8: return CUDA_R_8F_E4M3;
+    case DataType::kBfloat16: return CUDA_R_16BF;
+    default: return CUDA_R_16F;
+    }
 }
 
 cublasStatus_t worse(cublasStatus_t a, cublasStatus_t b) {
@@ -28,19 +40,31 @@ cublasStatus_t worse(cublasStatus_t a, cublasStatus_t b) {
 // A product as cuBLASLt wants it described. Not shared: it holds a pointer.
 class Description {
   public:
-    Description(CublasLt const& lt, Linear const& p, void const* bias) noexcept : lt_(lt) {
-        cudaDataType_t const type = p.type == DataType::kFloat16 ? CUDA_R_16F : CUDA_R_16BF;
+    Description(CublasLt const& lt, Linear const& p) noexcept : lt_(lt) {
+        cudaDataType_t const type = cuda_type(p.type);
+        cudaDataType_t const factors = cuda_type(p.factors);
         cublasOperation_t const transposed = CUBLAS_OP_T;
         note(lt.create_product(&product, CUBLAS_COMPUTE_32F, CUDA_R_32F));
         set(CUBLASLT_MATMUL_DESC_TRANSA, transposed);
         set(CUBLASLT_MATMUL_DESC_EPILOGUE, epilogue_of(p.activation));
-        set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
-        note(lt.create_layout(&weight, type, p.inputs, p.outputs, p.inputs));
-        note(lt.create_layout(&x, type, p.inputs, p.rows, p.inputs));
-        note(lt.create_layout(&output, type, p.outputs, p.rows, p.outputs));
+        set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, p.bias);
+        if (p.factors == DataType::kFloat8) {
+            int8_t const fast = 1;
+            set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, fast);
+            set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, type);
+            set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, static_cast<void const*>(p.weight_scale));
+            set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, static_cast<void const*>(p.x_scale));
+        }
+        if (p.output_type == DataType::kFloat8) {
+            set(CUBLASLT_MATMUL_DESC_D_SCALE_POINTER, static_cast<void const*>(p.inverse_scale));
+        }
+        note(lt.create_layout(&weight, factors, p.inputs, p.outputs, p.inputs));
+        note(lt.create_layout(&x, factors, p.inputs, p.rows, p.inputs));
+        note(lt.create_layout(&added, type, p.outputs, p.rows, p.outputs));
+        note(lt.create_layout(&output, cuda_type(p.output_type), p.outputs, p.rows, p.outputs));
     }
     ~Description() {
-        for (cublasLtMatrixLayout_t const layout : {weight, x, output}) {
+        for (cublasLtMatrixLayout_t const layout : {weight, x, added, output}) {
             if (layout != nullptr) {
                 lt_.destroy_layout(layout);
             }
@@ -56,6 +80,7 @@ class Description {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t weight = nullptr;
     cublasLtMatrixLayout_t x = nullptr;
+    cublasLtMatrixLayout_t added = nullptr;
     cublasLtMatrixLayout_t output = nullptr;
 
   private:
@@ -72,13 +97,14 @@ class Description {
 // What an algorithm was chosen for: it is the same with and without a residual.
 struct Key {
     int device;
-    DataType type;
+    DataType type, factors, output_type;
     int32_t rows, inputs, outputs;
     Activation activation;
 
     bool operator==(Key const& other) const {
-        return device == other.device && type == other.type && rows == other.rows
-               && inputs == other.inputs && outputs == other.outputs && activation == other.activation;
+        return device == other.device && type == other.type && factors == other.factors
+               && output_type == other.output_type && rows == other.rows && inputs == other.inputs
+               && outputs == other.outputs && activation == other.activation;
     }
 };
 
@@ -111,8 +137,12 @@ Choices& choices() {
 
 cublasStatus_t find_algorithms(CublasLt const& lt, cublasLtHandle_t handle, Linear const& p,
                                Choice& choice) {
-    // A pointer that is as little aligned as any will be.
-    Description const all(lt, p, reinterpret_cast<void const*>(uintptr_t{kAlignment}));
+    Linear described = p;
+    // Pointers that are as little aligned as any will be.
+    described.bias = reinterpret_cast<void const*>(uintptr_t{kAlignment});
+    described.x_scale = described.weight_scale = described.inverse_scale =
+        reinterpret_cast<float const*>(uintptr_t{alignof(float)});
+    Description const all(lt, described);
     cublasLtMatmulPreference_t preference = nullptr;
     cublasStatus_t status = worse(all.status, lt.create_preference(&preference));
     auto const prefer = [&](cublasLtMatmulPreferenceAttributes_t attribute, auto value) {
@@ -129,7 +159,7 @@ cublasStatus_t find_algorithms(CublasLt const& lt, cublasLtHandle_t handle, Line
     std::array<cublasLtMatmulHeuristicResult_t, kLinearAlgorithms> found{};
     int count = 0;
     if (status == CUBLAS_STATUS_SUCCESS) {
-        status = lt.find_algorithms(handle, all.product, all.weight, all.x, all.output, all.output,
+        status = lt.find_algorithms(handle, all.product, all.weight, all.x, all.added, all.output,
                                     preference, kLinearAlgorithms, found.data(), &count);
     }
     if (preference != nullptr) {
@@ -153,9 +183,23 @@ cudaError_t error_of(cublasStatus_t status) {
     }
 }
 
+bool types_fit(Linear const& p) {
+    bool const is_fp8 = p.factors == DataType::kFloat8;
+    return (p.type == DataType::kFloat16 || (p.type == DataType::kBfloat16 && !is_fp8))
+           && (is_fp8 || p.factors == p.type)
+           && (p.output_type == p.type || (is_fp8 && p.output_type == DataType::kFloat8));
+}
+
 bool fits_together(Linear const& p) {
-    return p.rows >= 0 && p.algorithm >= 0 && p.inputs > 0 && p.outputs > 0 && p.inputs % 8 == 0 && p.outputs % 8 == 0
-           && (p.type == DataType::kFloat16 || p.type == DataType::kBfloat16);
+    int32_t const step = p.factors == DataType::kFloat8 ? 16 : 8; // of 16 bytes
+    return types_fit(p) && p.rows >= 0 && p.algorithm >= 0 && p.inputs > 0 && p.outputs > 0
+           && p.inputs % step == 0 && p.outputs % step == 0;
+}
+
+bool has_scales(Linear const& p) {
+    return (p.factors != DataType::kFloat8 || (p.x_scale != nullptr && p.weight_scale != nullptr))
+           && (p.output_type != DataType::kFloat8
+               || (p.inverse_scale != nullptr && p.residual == nullptr));
 }
 
 bool all_aligned(Linear const& p) {
@@ -173,7 +217,7 @@ char const* choose(Linear const& p, cublasLtHandle_t& handle, cublasLtMatmulAlgo
     if (lt.missing[0] != '\0') {
         return lt.missing.data();
     }
-    Key key{0, p.type, p.rows, p.inputs, p.outputs, p.activation};
+    Key key{0, p.type, p.factors, p.output_type, p.rows, p.inputs, p.outputs, p.activation};
     if (cudaGetDevice(&key.device) != cudaSuccess || key.device >= kMaxDevices) {
         return "found no GPU to multiply on";
     }
@@ -201,6 +245,13 @@ char const* choose(Linear const& p, cublasLtHandle_t& handle, cublasLtMatmulAlgo
     return nullptr;
 }
 
+// What cuBLASLt takes for the matrix to add; where there is none it is not read, and may be the
+// output if that is of the same type.
+void const* added_by(Linear const& p) {
+    bool const may_be_output = p.residual == nullptr && p.output_type == p.type;
+    return may_be_output ? p.output : p.residual;
+}
+
 } // namespace
 
 char const* prepare_linear(Linear const& problem) noexcept {
@@ -213,7 +264,7 @@ char const* prepare_linear(Linear const& problem) noexcept {
 }
 
 cudaError_t linear(Linear const& problem, cudaStream_t stream) noexcept {
-    if (!fits_together(problem) || !all_aligned(problem)) {
+    if (!fits_together(problem) || !all_aligned(problem) || !has_scales(problem)) {
         return cudaErrorInvalidValue;
     }
     if (problem.rows == 0) {
@@ -225,17 +276,16 @@ cudaError_t linear(Linear const& problem, cudaStream_t stream) noexcept {
         return cudaErrorNotSupported; // it was not prepared
     }
     CublasLt const& lt = cublaslt();
-    Description const all(lt, problem, problem.bias);
+    Description const all(lt, problem);
     if (all.status != CUBLAS_STATUS_SUCCESS) {
         return error_of(all.status);
     }
-    bool const adds = problem.residual != nullptr;
-    void const* const added = adds ? problem.residual : problem.output;
     float const one = 1.0F;
-    float const scale = adds ? 1.0F : 0.0F; // 0: it is not read
+    float const scale = problem.residual != nullptr ? 1.0F : 0.0F; // 0: nothing is added
     return error_of(lt.multiply(handle, all.product, &one, problem.weight, all.weight, problem.x,
-                                all.x, &scale, added, all.output, problem.output, all.output,
-                                &algorithm, problem.workspace, kLinearWorkspace, stream));
+                                all.x, &scale, added_by(problem), all.added, problem.output,
+                                all.output, &algorithm, problem.workspace, kLinearWorkspace,
+                                stream));
 }
 
 } // namespace codetr

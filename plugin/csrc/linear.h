@@ -1,5 +1,6 @@
 // Linear layers by cuBLASLt, free of TensorRT types: y = x W^T + b, with a residual added and an
-// activation applied on request, in one kernel. Sums are float32.
+// activation applied on request, in one kernel. Sums are float32; those of float8 as Hopper adds them
+// up fastest, which is with fewer digits.
 //
 // cuBLASLt is loaded when the first product is prepared, so whoever uses none does not need it: the
 // one that is loaded in the process already, else libcublasLt.so.13 or .12.
@@ -22,22 +23,29 @@ constexpr size_t kLinearWorkspace = size_t{32} << 20;
 // So many of cuBLASLt's suggestions are kept of a product; it may have fewer.
 constexpr int kLinearAlgorithms = 8;
 
-enum class Activation : int32_t { kNone, kGelu }; // GELU by tanh
+enum class Activation : int32_t { kNone, kGelu, kRelu }; // GELU by tanh
 
-// All pointers are device memory, aligned to 16 bytes, all tensors dense, row-major and of `type`.
+// All pointers are device memory, aligned to 16 bytes but for scales, all tensors dense and
+// row-major. Scales are (1) each: what values of float8 are multiplied by, and for the output one by
+// it; null where nothing is float8.
 struct Linear {
-    void const* x;         // (R, K)
-    void const* weight;    // (N, K)
-    void const* bias;      // (N)
-    void const* residual;  // (R, N), or null
-    void* output;          // (R, N)
-    void* workspace;       // kLinearWorkspace bytes of any content, of this product alone meanwhile
-    DataType type;         // float16 or bfloat16
-    int32_t rows;          // R
-    int32_t inputs;        // K, a multiple of 8
-    int32_t outputs;       // N, a multiple of 8
-    Activation activation; // of the sums
-    int32_t algorithm;     // of cuBLASLt's suggestions, the best guess is 0
+    void const* x;              // (R, K) of `factors`
+    void const* weight;         // (N, K) of `factors`
+    void const* bias;           // (N) of `type`
+    void const* residual;       // (R, N) of `type`, or null
+    float const* x_scale;       // of x
+    float const* weight_scale;  // of weight
+    float const* inverse_scale; // of the output
+    void* output;               // (R, N) of `output_type`
+    void* workspace;            // kLinearWorkspace bytes of any content, of this product alone meanwhile
+    DataType type;              // float16 or bfloat16
+    DataType factors;           // the same, or float8 with float16
+    DataType output_type;       // `type`, or float8 if the factors are and nothing is added
+    int32_t rows;               // R
+    int32_t inputs;             // K, a multiple of 8; of 16 for float8
+    int32_t outputs;            // N, likewise
+    Activation activation;      // of the sums
+    int32_t algorithm;          // of cuBLASLt's suggestions, the best guess is 0
 };
 
 // Loads cuBLASLt and finds algorithms for products of this type and size on the current GPU;

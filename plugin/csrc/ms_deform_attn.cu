@@ -72,8 +72,8 @@ cudaError_t ms_deform_attn(MsDeformAttn const& problem, cudaStream_t stream) noe
     case DataType::kFloat32: return sample<float>(problem, stream);
     case DataType::kFloat16: return sample<__half>(problem, stream);
     case DataType::kBfloat16: return sample<__nv_bfloat16>(problem, stream);
+    default: return cudaErrorInvalidValue;
     }
-    return cudaErrorInvalidValue;
 }
 
 } // namespace codetr

@@ -31,7 +31,7 @@ struct Wanted {
 };
 
 constexpr int kMaxAttributes = 3;
-constexpr int kMaxTensors = 6;
+constexpr int kMaxTensors = 7;
 
 // In the order of the operator's attributes.
 using Values = std::array<int32_t, kMaxAttributes>;
@@ -59,6 +59,11 @@ class Operator {
     // Whether `tensor` may be of this type where the first input is of type `first`.
     virtual bool type_fits(int32_t tensor, nvinfer1::DataType type,
                            nvinfer1::DataType first) const noexcept = 0;
+
+    // Where the first input is of type `first`.
+    virtual nvinfer1::DataType output_type(nvinfer1::DataType first) const noexcept {
+        return first;
+    }
 
     // Ranks fit.
     virtual nvinfer1::DimsExprs output_shape(nvinfer1::DimsExprs const* in,
@@ -102,6 +107,13 @@ Operator const& group_norm_operator() noexcept;
 Operator const& layer_norm_operator() noexcept;
 Operator const& linear_operator() noexcept;
 Operator const& linear_add_operator() noexcept;
+
+// With fp8: "ToFp8" is of outputs, "Fp8" of what a linear layer multiplies.
+Operator const& window_attn_to_fp8_operator() noexcept;
+Operator const& layer_norm_to_fp8_operator() noexcept;
+Operator const& linear_fp8_operator() noexcept;
+Operator const& linear_add_fp8_operator() noexcept;
+Operator const& linear_fp8_to_fp8_operator() noexcept;
 
 // For operators: -1 agrees with everything.
 inline bool agree(int64_t a, int64_t b) { return a == b || a == -1 || b == -1; }

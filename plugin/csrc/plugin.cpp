@@ -78,7 +78,7 @@ int32_t Plugin::getOutputDataTypes(trt::DataType* output_types, int32_t outputs,
     // Wrong ones are only reported: TensorRT refuses them after supportsFormatCombination did, but
     // does not say which.
     report_types(operator_, input_types, label());
-    output_types[0] = input_types[0];
+    output_types[0] = operator_.output_type(input_types[0]);
     return kOk;
 }
 

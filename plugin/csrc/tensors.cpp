@@ -28,6 +28,7 @@ char const* name_of(trt::DataType type) {
     case trt::DataType::kFLOAT: return "float32";
     case trt::DataType::kHALF: return "float16";
     case trt::DataType::kBF16: return "bfloat16";
+    case trt::DataType::kFP8: return "fp8";
     case trt::DataType::kINT8: return "int8";
     case trt::DataType::kINT32: return "int32";
     case trt::DataType::kINT64: return "int64";
@@ -59,6 +60,7 @@ DataType type_of(trt::DataType type) noexcept {
     switch (type) {
     case trt::DataType::kHALF: return DataType::kFloat16;
     case trt::DataType::kBF16: return DataType::kBfloat16;
+    case trt::DataType::kFP8: return DataType::kFloat8;
     default: return DataType::kFloat32;
     }
 }

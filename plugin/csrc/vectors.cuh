@@ -3,6 +3,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <cstdint>
 #include <cstring>
@@ -47,6 +48,10 @@ template <typename T> __device__ inline uint32_t narrow_to_bits(float x, float y
     narrow(x, y, pair);
     return to_bits(pair);
 }
+// The same of fp8, in half a register.
+__device__ inline uint16_t narrow_to_fp8(float x, float y) {
+    return __nv_cvt_float2_to_fp8x2(make_float2(x, y), __NV_SATFINITE, __NV_E4M3);
+}
 template <typename T> __device__ inline float2 widen_bits(uint32_t bits) {
     if constexpr (std::is_same_v<T, __nv_bfloat16>) { // CUDA's function takes an instruction more
         return make_float2(__uint_as_float(bits << 16), __uint_as_float(bits & 0xFFFF0000));
@@ -89,6 +94,16 @@ template <typename T> __device__ inline void store_8(float const (&from)[8], T* 
     uint4 bits;
     memcpy(&bits, pairs, sizeof(bits));
     __stcs(reinterpret_cast<uint4*>(to), bits);
+}
+
+__device__ inline void store_8(float const (&from)[8], __nv_fp8_e4m3* to) {
+    uint16_t pairs[4];
+    for (int i = 0; i < 4; ++i) {
+        pairs[i] = narrow_to_fp8(from[2 * i], from[2 * i + 1]);
+    }
+    uint2 bits;
+    memcpy(&bits, pairs, sizeof(bits));
+    __stcs(reinterpret_cast<uint2*>(to), bits);
 }
 
 } // namespace codetr

@@ -46,9 +46,10 @@ cudaError_t count_resident(void const* kernel, int threads, int shared_memory, i
 }
 
 // As many blocks as run at once; fewer if they take as many rounds.
-template <typename P, typename T> cudaError_t attend_all(WindowAttn const& p, cudaStream_t stream) {
-    auto* const kernel =
-        p.add_bias != 0 ? attend_windows<P, T, true> : attend_windows<P, T, false>;
+template <typename P, typename T, typename Output>
+cudaError_t attend_all(WindowAttn const& p, cudaStream_t stream) {
+    auto* const kernel = p.add_bias != 0 ? attend_windows<P, T, Output, true>
+                                         : attend_windows<P, T, Output, false>;
     int resident = 0;
     cudaError_t const error = count_resident(reinterpret_cast<void const*>(kernel), P::kThreads,
                                              P::kSharedBytes, resident);
@@ -64,11 +65,12 @@ template <typename P, typename T> cudaError_t attend_all(WindowAttn const& p, cu
     return launch(kernel, {grid, P::kThreads, P::kSharedBytes}, stream, p);
 }
 
-template <typename T> cudaError_t attend_any(WindowAttn const& p, cudaStream_t stream) {
+template <typename T, typename Output = T>
+cudaError_t attend_any(WindowAttn const& p, cudaStream_t stream) {
     switch (p.window) {
-    case 7: return attend_all<Plan<7, 5>, T>(p, stream);
-    case 8: return attend_all<Plan<8, 5>, T>(p, stream);
-    case 12: return attend_all<Plan<12, 2>, T>(p, stream);
+    case 7: return attend_all<Plan<7, 5>, T, Output>(p, stream);
+    case 8: return attend_all<Plan<8, 5>, T, Output>(p, stream);
+    case 12: return attend_all<Plan<12, 2>, T, Output>(p, stream);
     default: return cudaErrorInvalidValue;
     }
 }
@@ -82,6 +84,11 @@ cudaError_t window_attn(WindowAttn const& problem, cudaStream_t stream) noexcept
     }
     if (problem.batch == 0) {
         return cudaSuccess;
+    }
+    if (problem.inverse_scale != nullptr) {
+        return problem.type == DataType::kFloat16 && aligned(problem.inverse_scale, sizeof(float))
+                   ? attend_any<__half, __nv_fp8_e4m3>(problem, stream)
+                   : cudaErrorInvalidValue;
     }
     switch (problem.type) {
     case DataType::kFloat16: return attend_any<__half>(problem, stream);

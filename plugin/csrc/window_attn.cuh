@@ -184,18 +184,41 @@ __device__ inline void multiply_values(uint32_t const (&weights)[P::kTiles][4], 
 
 // The mean of two channels' values, plus their bias if it is to be added: the weights sum to 1.
 template <typename P, typename T, bool kAddBias>
-__device__ inline uint32_t mean_of_values(float const* sum, float scale, char const* bias,
-                                          int piece) {
+__device__ inline float2 mean_of_values(float const* sum, float scale, char const* bias,
+                                        int piece) {
     if constexpr (kAddBias) {
         float2 const pair = widen_bits<T>(load_qkv_bias<P>(bias, kChannelTiles + piece));
-        return narrow_to_bits<T>(fmaf(sum[0], scale, pair.x), fmaf(sum[1], scale, pair.y));
+        return make_float2(fmaf(sum[0], scale, pair.x), fmaf(sum[1], scale, pair.y));
     } else {
-        return narrow_to_bits<T>(sum[0] * scale, sum[1] * scale);
+        return make_float2(sum[0] * scale, sum[1] * scale);
     }
 }
 
-// Outputs go through the shared memory that these queries were in, so that a lane stores 16 bytes.
-template <typename P, typename T, bool kAddBias>
+// How outputs lie in shared memory: eight channels of a token, which is `piece` of four, are
+// neighbours, and a lane has two of them.
+template <typename Output> struct Outputs {
+    using Eight = uint4;
+    __device__ static uint32_t offset(uint32_t row, uint32_t piece) {
+        return piece_offset(row, piece);
+    }
+    __device__ static void put(float2 mean, WindowAttn const&, char* eight, uint32_t pair) {
+        reinterpret_cast<uint32_t*>(eight)[pair] = narrow_to_bits<Output>(mean.x, mean.y);
+    }
+};
+template <> struct Outputs<__nv_fp8_e4m3> {
+    using Eight = uint2;
+    __device__ static uint32_t offset(uint32_t row, uint32_t piece) {
+        return piece_offset(row, piece / 2) + piece % 2 * sizeof(Eight);
+    }
+    __device__ static void put(float2 mean, WindowAttn const& problem, char* eight, uint32_t pair) {
+        float const scale = __ldg(problem.inverse_scale);
+        reinterpret_cast<uint16_t*>(eight)[pair] = narrow_to_fp8(mean.x * scale, mean.y * scale);
+    }
+};
+
+// Outputs go through the shared memory that these queries were in, so that a lane stores eight
+// channels at once.
+template <typename P, typename T, typename Output, bool kAddBias>
 __device__ inline void store_tile(WindowAttn const& problem,
                                   float const (&sums)[kChannelTiles + 1][4], char* parts,
                                   char const* bias) {
@@ -207,29 +230,33 @@ __device__ inline void store_tile(WindowAttn const& problem,
         float const scale = reciprocal(sums[kChannelTiles][2 * half]);
 #pragma unroll
         for (int i = 0; i < kChannelTiles; ++i) {
-            char* const to = queries + 8 * half * kRowBytes + piece_offset(lane / 4, i);
-            reinterpret_cast<uint32_t*>(to)[lane % 4] =
+            float2 const mean =
                 mean_of_values<P, T, kAddBias>(sums[i] + 2 * half, scale, bias, i);
+            char* const eight =
+                queries + 8 * half * kRowBytes + Outputs<Output>::offset(lane / 4, i);
+            Outputs<Output>::put(mean, problem, eight, lane % 4);
         }
     }
     __syncwarp();
-    T* const output = static_cast<T*>(problem.output) + blockIdx.x * kHeadSize + lane % 4 * 8;
+    auto* const output =
+        static_cast<Output*>(problem.output) + blockIdx.x * kHeadSize + lane % 4 * 8;
     auto const* const places = reinterpret_cast<int const*>(parts + 3 * P::kPartBytes);
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         int const token = first + 8 * half + lane / 4;
         int const place = places[token];
         if (token < P::kTokens && place >= 0) {
-            auto const* const from = reinterpret_cast<uint4 const*>(
-                queries + 8 * half * kRowBytes + piece_offset(lane / 4, lane % 4));
+            using Eight = typename Outputs<Output>::Eight;
+            auto const* const from = reinterpret_cast<Eight const*>(
+                queries + 8 * half * kRowBytes + Outputs<Output>::offset(lane / 4, lane % 4));
             int64_t const offset = static_cast<int64_t>(place) * (problem.heads * kHeadSize);
-            *reinterpret_cast<uint4*>(output + offset) = *from;
+            *reinterpret_cast<Eight*>(output + offset) = *from;
         }
     }
 }
 
 // A warp's tile of the window in `parts`.
-template <typename P, typename T, bool kAddBias>
+template <typename P, typename T, typename Output, bool kAddBias>
 __device__ inline void attend(WindowAttn const& problem, char* parts, char const* bias,
                               uint8_t const* sides, uint32_t cuts) {
     float logits[2 * P::kTiles][4];
@@ -241,11 +268,11 @@ __device__ inline void attend(WindowAttn const& problem, char* parts, char const
     weigh<T>(logits, weights);
     float sums[kChannelTiles + 1][4] = {};
     multiply_values<P, T>(weights, parts, sums);
-    store_tile<P, T, kAddBias>(problem, sums, parts, bias);
+    store_tile<P, T, Output, kAddBias>(problem, sums, parts, bias);
 }
 
 // Grid: heads, then blocks that share out a head's windows, at least one for each.
-template <typename P, typename T, bool kAddBias>
+template <typename P, typename T, typename Output, bool kAddBias>
 __global__ void __launch_bounds__(P::kThreads, P::kResidentBlocks)
     attend_windows(WindowAttn problem) {
     extern __shared__ __align__(128) char shared_memory[];
@@ -281,7 +308,7 @@ __global__ void __launch_bounds__(P::kThreads, P::kResidentBlocks)
             copy_window<P, T, kAddBias>(problem, all, window,
                                         windows + (offset ^ P::kWindowBytes));
         }
-        attend<P, T, kAddBias>(problem, windows + offset, bias, sides, cuts);
+        attend<P, T, Output, kAddBias>(problem, windows + offset, bias, sides, cuts);
     }
 }
 

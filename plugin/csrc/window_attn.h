@@ -17,20 +17,22 @@ namespace codetr {
 
 constexpr int32_t kHeadSize = 32; // channels of a head
 
-// All pointers are device memory, aligned to 16 bytes, all tensors dense, row-major and of `type`.
+// All pointers are device memory, aligned to 16 bytes but for the scale, all tensors dense, row-major
+// and of `type` but for an output in float8.
 struct WindowAttn {
-    void const* qkv;     // (B, H, W, 3, M, 32): queries, keys, values
-    void const* padding; // (3, M, 32): the same of a padded token, which is the bias of `qkv`
-    void const* bias;    // (M, N, N): what is added to the logits of each query and key
-    void* output;        // (B, H, W, M, 32)
-    DataType type;       // float16 or bfloat16
-    int32_t batch;       // B
-    int32_t height;      // H
-    int32_t width;       // W
-    int32_t heads;       // M
-    int32_t window;      // 7, 8 or 12
-    int32_t shift;       // 0 or window / 2
-    int32_t add_bias;    // 1: `qkv` is without its bias, which is added here; 0: with it
+    void const* qkv;            // (B, H, W, 3, M, 32): queries, keys, values
+    void const* padding;        // (3, M, 32): the same of a padded token, which is the bias of `qkv`
+    void const* bias;           // (M, N, N): what is added to the logits of each query and key
+    float const* inverse_scale; // (1): what outputs in float8 are multiplied by; null: in `type`
+    void* output;               // (B, H, W, M, 32)
+    DataType type;              // float16 or bfloat16; float16 if the output is float8
+    int32_t batch;              // B
+    int32_t height;             // H
+    int32_t width;              // W
+    int32_t heads;              // M
+    int32_t window;             // 7, 8 or 12
+    int32_t shift;              // 0 or window / 2
+    int32_t add_bias;           // 1: `qkv` is without its bias, which is added here; 0: with it
 };
 
 // Queues the work on the stream and returns; allocates nothing, so CUDA graphs capture it.

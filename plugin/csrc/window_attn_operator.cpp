@@ -1,4 +1,4 @@
-// Window attention as a plugin: its attributes, tensors and launch.
+// Window attention as two plugins, one of which gives fp8: attributes, tensors and launch.
 #include "operator.h"
 #include "window_attn.h"
 
@@ -11,8 +11,8 @@ namespace trt = nvinfer1;
 
 namespace {
 
-// In the order of the ONNX node.
-enum Tensor { kQkv, kPadding, kBias, kOutput, kTensors };
+// In the order of the ONNX node; then the scale, if the output is fp8, and the output.
+enum Tensor { kQkv, kPadding, kBias, kScale };
 
 // Letters as in window_attn.h; C = 32 M.
 constexpr std::array<Wanted, kMaxTensors> kWanted = {{
@@ -21,30 +21,46 @@ constexpr std::array<Wanted, kMaxTensors> kWanted = {{
     {"bias", 3, "(M, N, N) with M = C / 32 and N the tokens of a window", "the type of qkv"},
     {"output", 4, "(B, H, W, C)", "the type of qkv"},
 }};
+constexpr std::array<Wanted, kMaxTensors> kWantedToFp8 = {{
+    {"qkv", 4, "(B, H, W, 3C)", "float16"},
+    kWanted[kPadding],
+    kWanted[kBias],
+    {"inverse_scale", 1, "(1)", "float32"},
+    {"output", 4, "(B, H, W, C)", "fp8"},
+}};
+
+constexpr std::array<Attribute, kMaxAttributes> kAttributes = {
+    {{"window_size", 1}, {"shift", 0}, {"add_bias", 0, 1}}};
 
 class WindowAttnOperator final : public Operator {
   public:
     WindowAttnOperator() noexcept
-        : Operator("CoDetrWindowAttention",
-                   {{{"window_size", 1}, {"shift", 0}, {"add_bias", 0, 1}}},
-                   kWanted, kOutput) {}
+        : Operator("CoDetrWindowAttention", kAttributes, kWanted, kScale), to_fp8_(false) {}
+
+    // To fp8.
+    explicit WindowAttnOperator(char const* op_type) noexcept
+        : Operator(op_type, kAttributes, kWantedToFp8, kScale + 1), to_fp8_(true) {}
 
     int32_t find_wrong(Shapes const& shapes, Values const& values) const noexcept override {
         auto const& qkv = shapes[kQkv].d;
         auto const& bias = shapes[kBias].d;
-        auto const& output = shapes[kOutput].d;
+        auto const& output = shapes[inputs].d;
         int64_t const tokens = int64_t{values[0]} * values[0];
         int64_t const heads = bias[0];
         bool const known = heads != -1;
-        std::array<bool, kTensors> const fits = {
+        bool const output_fits = agree(output[0], qkv[0]) && agree(output[1], qkv[1])
+                                 && agree(output[2], qkv[2])
+                                 && (!known || agree(output[3], kHeadSize * heads));
+        std::array<bool, kScale + 2> const fits = {
             qkv[3] == -1 || qkv[3] % (3 * kHeadSize) == 0,
             agree(shapes[kPadding].d[0], qkv[3]),
             (!known || agree(qkv[3], 3 * kHeadSize * heads)) && agree(bias[1], tokens)
                 && agree(bias[2], tokens),
-            agree(output[0], qkv[0]) && agree(output[1], qkv[1]) && agree(output[2], qkv[2])
-                && (!known || agree(output[3], kHeadSize * heads)),
+            to_fp8_ ? agree(shapes[kScale].d[0], 1) : output_fits,
+            output_fits,
         };
-        return static_cast<int32_t>(std::find(fits.begin(), fits.end(), false) - fits.begin());
+        auto const wrong = std::find(fits.begin(), fits.begin() + inputs + 1, false);
+        return static_cast<int32_t>(wrong - fits.begin());
     }
 
     Letters letters(Shapes const& shapes, Values const& values) const noexcept override {
@@ -59,7 +75,18 @@ class WindowAttnOperator final : public Operator {
     }
 
     bool type_fits(int32_t tensor, trt::DataType type, trt::DataType first) const noexcept override {
-        return tensor == kQkv ? is_half(type) : type == first;
+        if (tensor == inputs) {
+            return type == output_type(first);
+        }
+        switch (tensor) {
+        case kQkv: return to_fp8_ ? type == trt::DataType::kHALF : is_half(type);
+        case kScale: return type == trt::DataType::kFLOAT;
+        default: return type == first;
+        }
+    }
+
+    trt::DataType output_type(trt::DataType first) const noexcept override {
+        return to_fp8_ ? trt::DataType::kFP8 : first;
     }
 
     trt::DimsExprs output_shape(trt::DimsExprs const* in,
@@ -79,6 +106,12 @@ class WindowAttnOperator final : public Operator {
         problem.qkv = from[kQkv];
         problem.padding = from[kPadding];
         problem.bias = from[kBias];
+        if (to_fp8_) {
+            problem.inverse_scale = static_cast<float const*>(from[kScale]);
+            if (problem.inverse_scale == nullptr) {
+                return cudaErrorInvalidValue; // otherwise the output would not be fp8
+            }
+        }
         problem.output = to;
         problem.type = type_of(in[kQkv].type);
         problem.batch = size(kQkv, 0);
@@ -90,12 +123,20 @@ class WindowAttnOperator final : public Operator {
         problem.add_bias = values[2];
         return window_attn(problem, stream);
     }
+
+  private:
+    bool const to_fp8_;
 };
 
 } // namespace
 
 Operator const& window_attn_operator() noexcept {
     static WindowAttnOperator const instance;
+    return instance;
+}
+
+Operator const& window_attn_to_fp8_operator() noexcept {
+    static WindowAttnOperator const instance("CoDetrWindowAttentionToFp8");
     return instance;
 }
 

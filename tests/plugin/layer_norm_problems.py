@@ -17,7 +17,7 @@ class Struct(ctypes.Structure):
     """``codetr::LayerNorm`` of plugin/csrc/layer_norm.h."""
 
     _pointers = ("x", "weight", "bias", "output")
-    _numbers = ("type", "rows", "channels")
+    _numbers = ("type", "output_type", "rows", "channels")
     _fields_ = [(name, ctypes.c_void_p) for name in _pointers] + [
         (name, ctypes.c_int32) for name in _numbers
     ]
@@ -42,7 +42,8 @@ class Problem:
     def struct(self, output: torch.Tensor) -> Struct:
         """Valid as long as the tensors are."""
         pointers = (tensor.data_ptr() for tensor in (self.x, self.weight, self.bias, output))
-        return Struct(*pointers, TYPE_CODES[self.x.dtype], *self.x.shape)
+        types = (TYPE_CODES[self.x.dtype], TYPE_CODES[output.dtype])
+        return Struct(*pointers, *types, *self.x.shape)
 
 
 def make_problem(rows: int, channels: int, *, mean: float = 0.0, device: str = "cpu") -> Problem:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-TYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2}
+FLOAT8 = torch.float8_e4m3fn
+TYPE_CODES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, FLOAT8: 3}
 
 
 class Struct(ctypes.Structure):
@@ -160,3 +161,15 @@ def error_in_ulps(output: torch.Tensor, expected: torch.Tensor) -> float:
     ulp = torch.finfo(output.dtype).eps * torch.exp2(expected.abs().log2().floor())
     floor = torch.finfo(output.dtype).eps * torch.exp2(expected.std().log2().floor())
     return ((output.double() - expected).abs() / ulp.clamp(min=floor)).max().item()
+
+
+def assert_rounded_to_fp8(
+    output: torch.Tensor, expected: torch.Tensor, error: float = 1e-3
+) -> None:
+    """Whether ``output`` of float8 is what float64 rounds to, if that is off by ``error`` of itself
+    and by as much at most."""
+    lowest, highest = (
+        (expected + sign * error * (1 + expected.abs())).clamp(-448, 448).to(FLOAT8).float()
+        for sign in (-1, 1)
+    )
+    assert ((output.float() >= lowest) & (output.float() <= highest)).all()  # not of a NaN

@@ -104,8 +104,20 @@ DEFECTS = {
         *(" && rows == other.rows", ""),
         *("launches", "cuBLASLt has no product"),
     ),
+    "linear.cpp forgets a scale": (
+        *("set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER,", "static_cast<void>("),
+        *("launches", "cuBLASLt has no product"),
+    ),
+    "linear.cpp keeps one algorithm for all outputs": (
+        *("output_type == other.output_type && ", ""),
+        *("launches", "cuBLASLt has no product"),
+    ),
+    "plugin.cpp gives the type of its input": (
+        *("operator_.output_type(input_types[0])", "input_types[0]"),
+        *("outputs", "*out == of.output_type(in[0])"),
+    ),
     "linear.cpp adds no residual": (
-        *("adds ? 1.0F : 0.0F", "0.0F"),
+        *("problem.residual != nullptr ? 1.0F : 0.0F", "0.0F"),
         *("launches", "cuBLASLt has no product"),
     ),
 }

@@ -7,7 +7,7 @@ import torch
 
 from tests.plugin.layer_norm_problems import exact, make_problem
 from tests.plugin.norm_problems import DTYPES
-from tests.plugin.problems import error_in_ulps
+from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8, error_in_ulps
 
 # Each kernel by the most channels that it takes, and with some lanes that have less to do or
 # nothing; rows are no multiple of those of a block.
@@ -25,11 +25,11 @@ def emulate(build_folder):
     """Runs the kernel; what lies behind the output has to stay as it is."""
     library = ctypes.CDLL(str(build_folder / "libcodetr_emulation.so"))
 
-    def run(problem):
+    def run(problem, dtype=None):
         rows, channels = problem.x.shape
-        room = torch.full((rows + 1, channels), torch.nan, dtype=problem.x.dtype)
+        room = torch.full((rows + 1, channels), torch.nan).to(dtype or problem.x.dtype)
         library.emulate_layer_norm(ctypes.byref(problem.struct(room)))
-        assert room[-1].isnan().all()
+        assert room[-1].float().isnan().all()
         return room[:-1]
 
     return run
@@ -40,6 +40,13 @@ def emulate(build_folder):
 def test_agrees_with_float64(emulate, shape, dtype):
     problem = make_problem(*shape).to(DTYPES[dtype])
     assert error_in_ulps(emulate(problem), exact(problem)) <= 0.55  # NaN: not written
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_outputs_in_fp8_are_rounded_to_the_nearest(emulate, shape):
+    problem = make_problem(*shape).to(torch.float16)
+    problem.weight.mul_(200)  # some are above the largest value of fp8
+    assert_rounded_to_fp8(emulate(problem, FLOAT8), exact(problem))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

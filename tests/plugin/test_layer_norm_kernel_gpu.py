@@ -7,7 +7,7 @@ import torch
 
 from tests.plugin.layer_norm_problems import exact, make_problem
 from tests.plugin.norm_problems import DTYPES
-from tests.plugin.problems import error_in_ulps
+from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8, error_in_ulps
 from tests.plugin.test_layer_norm_kernel_emulated import SHAPES
 
 pytestmark = pytest.mark.gpu
@@ -36,8 +36,8 @@ def kernel(build_folder):
     return launch
 
 
-def run(kernel, problem):
-    output = torch.full_like(problem.x, torch.nan)
+def run(kernel, problem, dtype=None):
+    output = torch.full_like(problem.x, torch.nan).to(dtype or problem.x.dtype)
     assert kernel(problem.struct(output)) == 0
     torch.cuda.synchronize()
     return output
@@ -48,6 +48,13 @@ def run(kernel, problem):
 def test_agrees_with_float64(kernel, shape, dtype):
     problem = make_problem(*shape).to(DTYPES[dtype], "cuda")
     assert error_in_ulps(run(kernel, problem), exact(problem)) <= 0.6
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, *MODEL.values()], ids=str)
+def test_outputs_in_fp8_are_rounded_to_the_nearest(kernel, shape):
+    problem = make_problem(*shape).to(torch.float16, "cuda")
+    problem.weight.mul_(200)  # some are above the largest value of fp8
+    assert_rounded_to_fp8(run(kernel, problem, FLOAT8), exact(problem))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,7 +105,7 @@ def test_a_cuda_graph_captures_it(kernel):
     "wrong",
     [
         *({"channels": 260}, {"channels": 4104}, {"channels": 0}, {"rows": -1}),
-        *({"type": 0}, {"bias": None}, {"x": 8}),
+        *({"type": 0}, {"output_type": 2}, {"bias": None}, {"x": 8}),
     ],
     ids=str,
 )

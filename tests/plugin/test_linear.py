@@ -19,7 +19,7 @@ for other in others:
     ctypes.CDLL(other)
 prepare = ctypes.CDLL(library).codetr_prepare_linear
 prepare.restype = ctypes.c_char_p
-said = prepare(struct.pack("6P6i", 0, 0, 0, 0, 0, 0, 1, 8, 8, int(outputs), 0, 0))
+said = prepare(struct.pack("9P8i", *[0] * 9, 1, 1, 1, 8, 8, int(outputs), 0, 0))
 print("" if said is None else said.decode())
 """
 

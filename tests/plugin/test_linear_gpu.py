@@ -12,6 +12,7 @@ from tests.plugin.linear_problems import (
     DTYPES,
     WORKSPACE,
     exact,
+    make_fp8_problem,
     make_problem,
 )
 
@@ -64,6 +65,37 @@ def assert_right(output, problem):
 def test_agrees_with_float64(library, size, activation, adds, dtype):
     problem = make_problem(*SIZES[size], activation=activation, adds=adds, dtype=DTYPES[dtype])
     assert_right(run(library, problem), problem)
+
+
+KINDS = {"alone": {}, "residual": {"adds": True}, "to_fp8": {"to_fp8": True}}
+
+
+def assert_right_fp8(output, problem):
+    """Sums of 8-bit products with fewer digits than float32 has; then the output's rounding."""
+    expected = exact(problem)
+    to_fp8 = problem.inverse_scale is not None
+    # Rounding to float8 is by 1/16 at most, and by 2^-10 of the smallest numbers.
+    limit = expected.abs() / 16 + 0.5 if to_fp8 else expected.abs() * 1e-3 + 2e-2
+    assert output.isfinite().all()
+    assert ((output.double() - expected).abs() <= limit).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("size", [size for size in SIZES if size != "narrow"])
+def test_fp8_agrees_with_float64(library, size, activation, kind):
+    problem = make_fp8_problem(*SIZES[size], activation=activation, **KINDS[kind])
+    assert_right_fp8(run(library, problem), problem)
+
+
+@pytest.mark.parametrize("algorithm", range(ALGORITHMS))
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fp8_algorithm_gives_the_same_bits_each_time(library, kind, algorithm):
+    problem = make_fp8_problem(*SIZES["fc1"], activation="gelu", **KINDS[kind])
+    first = run(library, problem, algorithm)
+    assert_right_fp8(first, problem)
+    again = (run(library, problem, algorithm) for _ in range(10))
+    assert all(torch.equal(each.view(torch.uint8), first.view(torch.uint8)) for each in again)
 
 
 @pytest.mark.parametrize("algorithm", [*range(ALGORITHMS), 1000])
@@ -123,11 +155,36 @@ def test_threads_with_streams_of_their_own(library):
         {"type": 0},
         {"bias": 8},
         {"residual": 8},
+        {"factors": 0},
+        {"output_type": 3},
     ],
     ids=str,
 )
 def test_what_does_not_fit_is_refused(library, wrong):
     problem = make_problem(8, 192, 192)
+    workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
+    struct = problem.struct(problem.empty_output(), workspace)
+    for name, number in wrong.items():
+        setattr(struct, name, number)
+    invalid_value = 1
+    assert library.codetr_linear(ctypes.byref(struct), None) == invalid_value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"inputs": 200},
+        {"outputs": 8},
+        {"type": 2},
+        {"x_scale": None},
+        {"weight_scale": None},
+        {"inverse_scale": None},
+        {"residual": 4096},
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_fp8_is_refused(library, wrong):
+    problem = make_fp8_problem(8, 192, 192, to_fp8=True)
     workspace = torch.empty(WORKSPACE, dtype=torch.uint8, device="cuda")
     struct = problem.struct(problem.empty_output(), workspace)
     for name, number in wrong.items():

@@ -99,6 +99,9 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
             ["activation"],
             ["activation"],
             [],
+            ["window_size", "shift", "add_bias"],
+            [],
+            *[["activation"]] * 3,
         ],
     ]
 

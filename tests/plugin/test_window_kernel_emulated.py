@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from codetr.window_attn import window_attention
+from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8
 from tests.plugin.window_problems import DTYPES, HEAD_CHANNELS, LIMITS, exact, make_problem
 
 CASES = {
@@ -28,9 +29,12 @@ def emulate(build_folder):
     library = ctypes.CDLL(str(build_folder / "libcodetr_emulation.so"))
     library.emulate_windows.restype = ctypes.c_long
 
-    def run(problem, blocks):
+    def run(problem, blocks, inverse_scale=None):
         output = problem.empty_output()
-        conflicts = library.emulate_windows(ctypes.byref(problem.struct(output)), blocks)
+        if inverse_scale is not None:
+            output = output.to(FLOAT8)
+        struct = problem.struct(output, inverse_scale)
+        conflicts = library.emulate_windows(ctypes.byref(struct), blocks)
         assert conflicts == 0
         return output
 
@@ -59,6 +63,16 @@ def test_adds_the_bias_of_qkv(emulate, case, shifted, dtype):
     problem = problem_of(case, shifted=shifted, dtype=DTYPES[dtype], add_bias=True)
     output = emulate(problem, 1)
     assert (output - exact(problem)).abs().max() < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("add_bias", [False, True], ids=["with_bias", "add_bias"])
+@pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_in_fp8_are_rounded_to_the_nearest(emulate, case, shifted, add_bias):
+    problem = problem_of(case, shifted=shifted, dtype=torch.float16, add_bias=add_bias)
+    scale = torch.tensor([200.0])  # some are above the largest value of fp8
+    output = emulate(problem, 1, scale)
+    assert_rounded_to_fp8(output, exact(problem) * 200, LIMITS["fp16"] * 200)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

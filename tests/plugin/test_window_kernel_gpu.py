@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8
 from tests.plugin.window_problems import DTYPES, LIMITS, exact, make_problem
 
 pytestmark = pytest.mark.gpu
@@ -28,9 +29,10 @@ def kernel(build_folder):
     """The launch function: takes a problem and an output, returns the CUDA error code."""
     library = ctypes.CDLL(str(build_folder / "libcodetr_kernel_test.so"))
 
-    def launch(problem, output):
+    def launch(problem, output, inverse_scale=None):
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
-        return library.codetr_window_attn(ctypes.byref(problem.struct(output)), stream)
+        struct = problem.struct(output, inverse_scale)
+        return library.codetr_window_attn(ctypes.byref(struct), stream)
 
     return launch
 
@@ -53,6 +55,19 @@ def test_agrees_with_float64(kernel, case, shifted, dtype, add_bias):
     output = run(kernel, problem)
     assert output.isfinite().all()
     assert (output - exact(problem)).abs().max() < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("add_bias", [False, True], ids=["with_bias", "add_bias"])
+@pytest.mark.parametrize("shifted", [False, True], ids=["in_place", "shifted"])
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_in_fp8_are_rounded_to_the_nearest(kernel, case, shifted, add_bias):
+    shift = CASES[case].get("window", 12) // 2 if shifted else 0
+    problem = make_problem(**CASES[case], shift=shift, add_bias=add_bias)
+    problem = problem.to(torch.float16, "cuda")
+    output = problem.empty_output().to(FLOAT8)
+    scale = torch.tensor([200.0], device="cuda")  # some are above the largest value of fp8
+    assert kernel(problem, output, scale) == 0
+    assert_rounded_to_fp8(output, exact(problem) * 200, LIMITS["fp16"] * 200)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -5,6 +5,7 @@
 
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#include <cuda_fp8.h>
 
 #include <array>
 #include <cstdio>
@@ -163,12 +164,12 @@ float reciprocal(float x) { return 1.0F / x; }
 
 namespace {
 
-template <typename P, typename T> void attend(codetr::WindowAttn const& problem, int blocks) {
+template <typename P, typename T, typename Output> void attend(codetr::WindowAttn const& problem, int blocks) {
     static_assert(P::kSharedBytes <= sizeof(codetr::shared_memory));
     operands.resize(P::kThreads / 32);
     copies.assign(P::kThreads, {});
-    auto* const kernel = problem.add_bias != 0 ? codetr::attend_windows<P, T, true>
-                                               : codetr::attend_windows<P, T, false>;
+    auto* const kernel = problem.add_bias != 0 ? codetr::attend_windows<P, T, Output, true>
+                                               : codetr::attend_windows<P, T, Output, false>;
     run(dim3(problem.heads, blocks), P::kThreads, [&problem, kernel] {
         if (threadIdx.x == 0) {
             std::memset(codetr::shared_memory, 0xFF, sizeof(codetr::shared_memory));
@@ -178,11 +179,12 @@ template <typename P, typename T> void attend(codetr::WindowAttn const& problem,
     });
 }
 
-template <typename T> void emulate(codetr::WindowAttn const& problem, int blocks) {
+template <typename T, typename Output = T>
+void emulate(codetr::WindowAttn const& problem, int blocks) {
     switch (problem.window) {
-    case 7: return attend<codetr::Plan<7, 1>, T>(problem, blocks);
-    case 8: return attend<codetr::Plan<8, 1>, T>(problem, blocks);
-    case 12: return attend<codetr::Plan<12, 1>, T>(problem, blocks);
+    case 7: return attend<codetr::Plan<7, 1>, T, Output>(problem, blocks);
+    case 8: return attend<codetr::Plan<8, 1>, T, Output>(problem, blocks);
+    case 12: return attend<codetr::Plan<12, 1>, T, Output>(problem, blocks);
     }
 }
 
@@ -191,7 +193,9 @@ template <typename T> void emulate(codetr::WindowAttn const& problem, int blocks
 // `blocks` share out a head's windows. Returns how often eight addresses met in a bank.
 extern "C" long emulate_windows(codetr::WindowAttn const* problem, int blocks) {
     conflicts = 0;
-    if (problem->type == codetr::DataType::kFloat16) {
+    if (problem->inverse_scale != nullptr) {
+        emulate<__half, __nv_fp8_e4m3>(*problem, blocks);
+    } else if (problem->type == codetr::DataType::kFloat16) {
         emulate<__half>(*problem, blocks);
     } else {
         emulate<__nv_bfloat16>(*problem, blocks);

@@ -19,7 +19,7 @@ LIMITS = {"fp16": 6e-3, "bf16": 5e-2}
 class Struct(ctypes.Structure):
     """``codetr::WindowAttn`` of plugin/csrc/window_attn.h."""
 
-    _pointers = ("qkv", "padding", "bias", "output")
+    _pointers = ("qkv", "padding", "bias", "inverse_scale", "output")
     _numbers = ("type", "batch", "height", "width", "heads", "window", "shift", "add_bias")
     _fields_ = [(name, ctypes.c_void_p) for name in _pointers] + [
         (name, ctypes.c_int32) for name in _numbers
@@ -45,9 +45,10 @@ class Problem:
         tensors = {name: getattr(self, name).to(device, dtype) for name in Struct._pointers[:3]}
         return replace(self, **tensors)
 
-    def struct(self, output: torch.Tensor) -> Struct:
-        """Valid as long as the tensors are."""
-        pointers = (tensor.data_ptr() for tensor in (self.qkv, self.padding, self.bias, output))
+    def struct(self, output: torch.Tensor, inverse_scale: torch.Tensor | None = None) -> Struct:
+        """Valid as long as the tensors are; the scale is of an output in float8."""
+        tensors = (self.qkv, self.padding, self.bias, inverse_scale, output)
+        pointers = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
         sizes = (*self.qkv.shape[:3], len(self.bias), self.window, self.shift, self.add_bias)
         return Struct(*pointers, TYPE_CODES[self.qkv.dtype], *sizes)
 

@@ -47,13 +47,15 @@ bool sampling_type_fits(int tensor, DataType own, DataType first) {
 
 bool windows_fit(Shapes const& s, Values const& values) {
     Wide const tokens = Wide{values[0]} * values[0], heads = s[2].d[0];
+    auto const& output = s.back().d; // after the scale, if there is one
     bool fits = all_are_sizes(s) && (s[0].d[3] == -1 || s[0].d[3] % 96 == 0)
                 && agree(s[1].d[0], s[0].d[3]) && agree(s[2].d[1], tokens)
                 && agree(s[2].d[2], tokens);
     for (int i = 0; i < 3; ++i) {
-        fits = fits && agree(s[3].d[i], s[0].d[i]);
+        fits = fits && agree(output[i], s[0].d[i]);
     }
-    return fits && (heads == -1 || (agree(s[0].d[3], 96 * heads) && agree(s[3].d[3], 32 * heads)));
+    return fits && (s.size() == 4 || agree(s[3].d[0], 1))
+           && (heads == -1 || (agree(s[0].d[3], 96 * heads) && agree(output[3], 32 * heads)));
 }
 
 bool window_type_fits(int tensor, DataType own, DataType first) {
@@ -101,19 +103,24 @@ size_t norm_workspace(Shapes const& s, Values const& values) {
     return batch * static_cast<size_t>(values[0]) * 128 * 8;
 }
 
-bool multiplied(Shapes const& s, Values const&) {
+// `step` is what numbers of channels are multiples of.
+template <int step> bool multiplied(Shapes const& s, Values const&) {
     if (!all_are_sizes(s)) {
         return false;
     }
     int const last = s[0].nbDims - 1;
     Wide const inputs = s[0].d[last], outputs = s[1].d[0];
     Wide rows = 1; // three sizes at most, so there is room
-    bool fits = (inputs == -1 || inputs % 8 == 0) && (outputs == -1 || outputs % 8 == 0)
+    bool fits = (inputs == -1 || inputs % step == 0) && (outputs == -1 || outputs % step == 0)
                 && agree(s[1].d[1], inputs) && agree(s[2].d[0], outputs);
     for (int i = 0; i < last; ++i) {
         rows *= s[0].d[i] == -1 ? 1 : s[0].d[i];
     }
-    for (size_t sums = 3; sums < s.size(); ++sums) { // the residual, if there is one; the output
+    for (size_t sums = 3; sums < s.size(); ++sums) { // the residual and scales, if any; the output
+        if (s[sums].nbDims == 1) {
+            fits = fits && agree(s[sums].d[0], 1);
+            continue;
+        }
         fits = fits && agree(s[sums].d[last], outputs);
         for (int i = 0; i < last; ++i) {
             fits = fits && agree(s[sums].d[i], s[0].d[i]);
@@ -127,10 +134,10 @@ Case linear(char const* op, Shapes const& shapes,
             int32_t other_rank) {
     return {
         op,
-        {{{"activation", 0, 1, 1}}},
+        {{{"activation", 0, 1, 2}}},
         shapes,
         letters,
-        multiplied,
+        multiplied<8>,
         [](Shapes const& s) {
             Dims output = s[0];
             output.d[output.nbDims - 1] = s[1].d[0];
@@ -146,6 +153,43 @@ Case linear(char const* op, Shapes const& shapes,
         [](Shapes const&, Values const&) { return size_t{32} << 20; },
         8,
     };
+}
+
+// Where the output is fp8.
+DataType to_fp8(DataType) { return DataType::kFP8; }
+DataType to_half(DataType) { return DataType::kHALF; }
+
+// Of fp8, with `residual` sums to add, to an output of `type`.
+template <int residual, int inputs, DataType type>
+bool fp8_type_fits(int tensor, DataType own, DataType) {
+    if (tensor < 2) {
+        return own == DataType::kFP8;
+    }
+    if (tensor == inputs) {
+        return own == type;
+    }
+    return own == (tensor < 3 + residual ? DataType::kHALF : DataType::kFLOAT);
+}
+
+Case of_fp8(Case of, char const* op, bool (*type_fits)(int, DataType, DataType),
+            DataType (*output_type)(DataType), int scales) {
+    of.op = op;
+    of.shapes.insert(of.shapes.end() - 1, scales, Dims{1, {1}});
+    of.type_fits = type_fits;
+    of.output_type = output_type;
+    of.first_types = 1;
+    return of;
+}
+
+Case linear_of_fp8(Case const& of, char const* op, bool (*type_fits)(int, DataType, DataType),
+                   DataType (*output_type)(DataType), int scales) {
+    Case made = of_fp8(of, op, type_fits, output_type, scales);
+    made.shapes_fit = multiplied<16>;
+    made.can_run = [](Shapes const& s) {
+        auto const& weight = s[1].d;
+        return weight[0] > 0 && weight[1] > 0 && weight[1] % 16 == 0;
+    };
+    return made;
 }
 
 } // namespace
@@ -223,5 +267,38 @@ Case const kTokens = linear(
     {{3, {2, 1200, 192}}, {2, {768, 192}}, {1, {768}}, {3, {2, 1200, 768}}, {3, {2, 1200, 768}}},
     {{{0, 0}}, {{0, 1}}, {{0, 2}, {1, 1}}, {{1, 0}, {2, 0}}}, // B, S, K, N
     4);
+
+// The same with fp8.
+Case const kWindowsToFp8 = of_fp8(
+    kWindows, "CoDetrWindowAttentionToFp8",
+    [](int tensor, DataType own, DataType first) {
+        switch (tensor) {
+        case 0: return own == DataType::kHALF;
+        case 3: return own == DataType::kFLOAT;
+        case 4: return own == DataType::kFP8;
+        default: return own == first;
+        }
+    },
+    to_fp8, 1);
+
+Case const kRowsToFp8 = of_fp8(
+    kRows, "CoDetrLayerNormToFp8",
+    [](int tensor, DataType own, DataType) {
+        switch (tensor) {
+        case 0: return own == DataType::kHALF;
+        case 3: return own == DataType::kFP8;
+        default: return own == DataType::kFLOAT;
+        }
+    },
+    to_fp8, 0);
+
+Case const kMapsFp8 = linear_of_fp8(kMaps, "CoDetrLinearFp8",
+                                    fp8_type_fits<0, 5, DataType::kHALF>, to_half, 2);
+
+Case const kTokensFp8 = linear_of_fp8(kTokens, "CoDetrLinearAddFp8",
+                                      fp8_type_fits<1, 6, DataType::kHALF>, to_half, 2);
+
+Case const kMapsFp8ToFp8 = linear_of_fp8(kMaps, "CoDetrLinearFp8ToFp8",
+                                         fp8_type_fits<0, 6, DataType::kFP8>, to_fp8, 3);
 
 } // namespace hostile

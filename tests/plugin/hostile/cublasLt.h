@@ -21,11 +21,17 @@ enum cublasLtEpilogue_t {
     CUBLASLT_EPILOGUE_DEFAULT,
     CUBLASLT_EPILOGUE_BIAS,
     CUBLASLT_EPILOGUE_GELU_BIAS,
+    CUBLASLT_EPILOGUE_RELU_BIAS,
 };
 enum cublasLtMatmulDescAttributes_t {
     CUBLASLT_MATMUL_DESC_TRANSA,
     CUBLASLT_MATMUL_DESC_EPILOGUE,
     CUBLASLT_MATMUL_DESC_BIAS_POINTER,
+    CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE,
+    CUBLASLT_MATMUL_DESC_FAST_ACCUM,
+    CUBLASLT_MATMUL_DESC_A_SCALE_POINTER,
+    CUBLASLT_MATMUL_DESC_B_SCALE_POINTER,
+    CUBLASLT_MATMUL_DESC_D_SCALE_POINTER,
 };
 enum cublasLtMatmulPreferenceAttributes_t {
     CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
@@ -46,12 +52,15 @@ struct Product {
     cublasOperation_t first;
     cublasLtEpilogue_t epilogue;
     void const* bias;
+    cudaDataType_t bias_type;
+    int8_t fast;
+    void const* scales[3]; // of a, b and d
 };
 struct Preference {
     uint64_t workspace;
 };
 struct cublasLtMatmulAlgo_t { // for one product
-    cudaDataType_t type;
+    cudaDataType_t type, output_type;
     uint64_t outputs, inputs, rows;
     cublasLtEpilogue_t epilogue;
 };

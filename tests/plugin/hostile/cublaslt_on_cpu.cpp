@@ -11,28 +11,41 @@ namespace {
 
 constexpr uint64_t kMostOutputs = 1 << 20;
 
-cublasLtMatmulAlgo_t algorithm_of(Product const& product, Layout const& weight, Layout const& x) {
-    return {weight.type, weight.columns, weight.rows, x.columns, product.epilogue};
+cublasLtMatmulAlgo_t algorithm_of(Product const& product, Layout const& weight, Layout const& x,
+                                  Layout const& output) {
+    return {weight.type, output.type, weight.columns, weight.rows, x.columns, product.epilogue};
 }
 
 bool same(cublasLtMatmulAlgo_t const& a, cublasLtMatmulAlgo_t const& b) {
-    return a.type == b.type && a.outputs == b.outputs && a.inputs == b.inputs && a.rows == b.rows
+    return a.type == b.type && a.output_type == b.output_type && a.outputs == b.outputs && a.inputs == b.inputs && a.rows == b.rows
            && a.epilogue == b.epilogue;
 }
 
-bool is_matrix(Layout const& layout, cudaDataType_t type) {
+bool is_matrix(Layout const& layout) {
     constexpr uint64_t kMost = 0x7FFFFFFF;
-    return layout.type == type && layout.rows > 0 && layout.rows <= kMost && layout.columns > 0
+    return layout.rows > 0 && layout.rows <= kMost && layout.columns > 0
            && layout.columns <= kMost && layout.stride == static_cast<int64_t>(layout.rows);
+}
+
+// Of float8 all but the sums; then there are scales, and the type of the bias is told.
+bool types_fit(Product const& product, Layout const& weight, Layout const& x, Layout const& sum,
+               Layout const& output) {
+    bool const fp8 = weight.type == CUDA_R_8F_E4M3;
+    cudaDataType_t const half = fp8 ? CUDA_R_16F : weight.type;
+    bool const told = product.bias_type == half && product.fast == 1
+                      && product.scales[0] != nullptr && product.scales[1] != nullptr;
+    return x.type == weight.type && sum.type == half && (!fp8 || told)
+           && (output.type == half
+               || (fp8 && output.type == weight.type && product.scales[2] != nullptr));
 }
 
 bool fit(Product const& product, Layout const& weight, Layout const& x, Layout const& sum,
          Layout const& output) {
     return product.first == CUBLAS_OP_T && product.epilogue != CUBLASLT_EPILOGUE_DEFAULT
-           && product.bias != nullptr && is_matrix(weight, weight.type) && is_matrix(x, weight.type)
-           && is_matrix(output, weight.type) && x.rows == weight.rows
+           && product.bias != nullptr && types_fit(product, weight, x, sum, output)
+           && is_matrix(weight) && is_matrix(x) && is_matrix(output) && x.rows == weight.rows
            && output.rows == weight.columns && output.columns == x.columns
-           && is_matrix(sum, weight.type) && sum.rows == output.rows && sum.columns == output.columns;
+           && is_matrix(sum) && sum.rows == output.rows && sum.columns == output.columns;
 }
 
 void require(bool fits, Layout const& weight, Layout const& x) {
@@ -65,6 +78,11 @@ cublasStatus_t set_product(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttri
     case CUBLASLT_MATMUL_DESC_TRANSA: return copy(product->first, value, bytes);
     case CUBLASLT_MATMUL_DESC_EPILOGUE: return copy(product->epilogue, value, bytes);
     case CUBLASLT_MATMUL_DESC_BIAS_POINTER: return copy(product->bias, value, bytes);
+    case CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE: return copy(product->bias_type, value, bytes);
+    case CUBLASLT_MATMUL_DESC_FAST_ACCUM: return copy(product->fast, value, bytes);
+    case CUBLASLT_MATMUL_DESC_A_SCALE_POINTER: return copy(product->scales[0], value, bytes);
+    case CUBLASLT_MATMUL_DESC_B_SCALE_POINTER: return copy(product->scales[1], value, bytes);
+    case CUBLASLT_MATMUL_DESC_D_SCALE_POINTER: return copy(product->scales[2], value, bytes);
     }
     return CUBLAS_STATUS_INVALID_VALUE;
 }
@@ -78,7 +96,7 @@ cublasStatus_t find_algorithms(cublasLtHandle_t, cublasLtMatmulDesc_t product,
     // Two, of which the first needs more than there is.
     *count = weight->columns <= kMostOutputs ? 2 : 0;
     for (int i = 0; i < *count; ++i) {
-        found[i] = {algorithm_of(*product, *weight, *x), preference->workspace + 1 - i,
+        found[i] = {algorithm_of(*product, *weight, *x, *output), preference->workspace + 1 - i,
                     CUBLAS_STATUS_SUCCESS};
     }
     return CUBLAS_STATUS_SUCCESS;
@@ -91,12 +109,15 @@ cublasStatus_t multiply(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, v
                         cublasLtMatrixLayout_t output, cublasLtMatmulAlgo_t const* algorithm,
                         void* workspace, size_t, cudaStream_t) {
     bool const there = handle != nullptr && weight_from != nullptr && x_from != nullptr
-                       && sum_from != nullptr && output_to != nullptr && workspace != nullptr;
-    float const wanted = sum_from != output_to ? 1.0F : 0.0F;
+                       && output_to != nullptr && workspace != nullptr;
+    bool const adds = sum_from != output_to && sum_from != nullptr;
+    float const wanted = adds ? 1.0F : 0.0F;
     bool const scaled = *static_cast<float const*>(alpha) == 1.0F
                         && *static_cast<float const*>(beta) == wanted;
-    require(there && scaled && fit(*product, *weight, *x, *sum, *output)
-                && same(*algorithm, algorithm_of(*product, *weight, *x)),
+    // In place only where the sums and the output are of one type.
+    bool const in_place = sum_from == output_to && sum->type != output->type;
+    require(there && scaled && !in_place && fit(*product, *weight, *x, *sum, *output)
+                && same(*algorithm, algorithm_of(*product, *weight, *x, *output)),
             *weight, *x);
     return CUBLAS_STATUS_SUCCESS;
 }

@@ -45,6 +45,7 @@ struct Case {
     size_t (*workspace)(Shapes const& shapes, Values const& values) =
         [](Shapes const&, Values const&) { return size_t{0}; };
     int32_t tactics = 0;
+    DataType (*output_type)(DataType first) = [](DataType first) { return first; };
 
     int32_t inputs() const { return static_cast<int32_t>(shapes.size()) - 1; }
     Values values() const { return {attributes[0].value, attributes[1].value, attributes[2].value}; }
@@ -61,6 +62,11 @@ extern Case const kNorm;
 extern Case const kRows;   // layer norms
 extern Case const kMaps;   // linear layers of maps
 extern Case const kTokens; // of tokens, with a residual
+extern Case const kWindowsToFp8;
+extern Case const kRowsToFp8;
+extern Case const kMapsFp8;
+extern Case const kTokensFp8;
+extern Case const kMapsFp8ToFp8;
 
 extern int64_t calls; // so far
 

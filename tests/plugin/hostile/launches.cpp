@@ -7,7 +7,8 @@ namespace hostile {
 
 namespace {
 
-constexpr std::array<DataType, 3> kReal = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16};
+constexpr std::array<DataType, 4> kReal = {DataType::kFLOAT, DataType::kHALF, DataType::kBF16,
+                                           DataType::kFP8};
 
 // The right shapes of which each letter is any of these, wherever it stands.
 template <typename Visit> void for_all_letters(Case const& of, Visit const& visit) {
