@@ -46,7 +46,8 @@ def parser() -> argparse.ArgumentParser:
         choices=("fp32", "fp16", "bf16", "fp8"),
         default="fp32",
         help="type of products and convolutions; norms, coordinates, boxes and scores stay "
-        "in float32; fp8: the products of Swin only, the others as with fp16 (fp32)",
+        "in float32; fp8: the products of Swin and of the encoder's FFN, the others as with fp16 "
+        "(fp32)",
     )
     add(
         "--calibration",

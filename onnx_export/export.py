@@ -31,6 +31,7 @@ from onnx_export.calibration import (
 )
 from onnx_export.checks import check_graph
 from onnx_export.fp8 import quantise_by
+from onnx_export.fp8_nodes import count_fp8, quantise_nodes_by
 from onnx_export.fusions import plan_fusions
 from onnx_export.kernels import Kernels, choose_kernels
 from onnx_export.node import (
@@ -221,16 +222,19 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         with _room_for(path := output.with_suffix(".scales.json")):
             path.write_text(scales)
         metadata["calibration_sha256"] = hashlib.sha256(scales.encode()).hexdigest()
-        quantise.append(quantise_by(calibration.scales))
+        as_nodes = config.kernels == "all"
+        quantise.append((quantise_nodes_by if as_nodes else quantise_by)(calibration.scales))
         products = len(calibration.scales)
         counts |= {"QuantizeLinear": products, "DequantizeLinear": 2 * products}
     del checkpoint
     layer_norms = counts["LayerNormalization"]
     fusions = plan_fusions(model, config.kernels, config.precision, layer_norms)
     custom_nodes = _custom_nodes(model, config.precision) | fusions.counts
+    if quantise and fusions.counts:
+        custom_nodes |= count_fp8(fp8_products(model), custom_nodes)
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
     plain_norms = _written_out(len(group_norms) - custom_nodes[NORM_OP_TYPE])
-    plain_norms["LayerNormalization"] = layer_norms - custom_nodes.get(LAYER_NORM_OP_TYPE, 0)
+    plain_norms["LayerNormalization"] = layer_norms - fusions.counts.get(LAYER_NORM_OP_TYPE, 0)
     architecture = model.config
     size = f"{_written(config.height)}x{_written(config.width)}"
     report(f"tracing {config.preset} at {size}, {config.precision}")
@@ -259,7 +263,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
     run_passes(graph, (write_out_custom_nodes, *CLEAN_UP), report)
     metadata |= {"role": "reference", "stages": find_stages(graph, architecture)}
     finished = _finish(graph, traced, metadata)
-    counts |= _written_out(len(group_norms)) | dict.fromkeys(custom_nodes, 0)
+    counts = dict.fromkeys(custom_nodes, 0) | counts | _written_out(len(group_norms))
     check_graph(finished, counts, *baked)
     _save(finished, output.with_suffix(".ref.onnx"))
 
@@ -270,8 +274,6 @@ def _calibration(
     """Read the scales, or measure them."""
     source, products = config.calibration, fp8_products(model)
     assert source is not None  # the configuration has checked it
-    if not products:
-        raise UserError(f"{config.preset} has no Swin, whose products fp8 is for; choose fp16")
     if source.is_dir():
         files, size = chosen_pictures(source), config.largest
         calibration = Calibration(

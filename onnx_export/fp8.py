@@ -47,50 +47,63 @@ def quantise_by(scales: Mapping[str, float]) -> Pass:
 
 def _quantise_input(graph: gs.Graph, product: gs.Node, path: str, scale: float) -> None:
     """Right before the product, where TensorRT is sure to see the pattern."""
-    source = product.inputs[0]
-    name = f"{path}/QuantizeLinear"
-    quantised = gs.Variable(name, E4M3, source.shape)
-    parameters = _parameters(f"{path}.input", _storable(scale))
-    graph.nodes.append(gs.Node("QuantizeLinear", name, {}, [source, *parameters], [quantised]))
-    product.inputs[0] = _dequantise(graph, f"{path}/DequantizeLinear", quantised, parameters)
+    parameters = scale_and_type(f"{path}.input", storable(scale))
+    x = quantise(graph, f"{path}/QuantizeLinear", product.inputs[0], parameters)
+    product.inputs[0] = dequantise(graph, f"{path}/DequantizeLinear", x, parameters)
 
 
 def _quantise_weights(graph: gs.Graph, product: gs.Node, path: str) -> None:
     """Store weights (K, N) in fp8, half as large."""
-    weights = _values(product.inputs[1]).astype(np.float32)
-    scale = _storable(np.abs(weights).max() / E4M3_MAX)
-    # A scale that float16 rounded down would make the largest weight a NaN.
-    stored = np.clip(weights / np.float32(scale), -E4M3_MAX, E4M3_MAX).astype(E4M3)
+    stored, scale = quantised(constant_values(product.inputs[1]))
     constant = gs.Constant(f"{path}.weight_fp8", stored)
-    parameters = _parameters(f"{path}.weight", scale)
-    product.inputs[1] = _dequantise(graph, f"{path}/DequantizeLinear_2", constant, parameters)
+    parameters = scale_and_type(f"{path}.weight", scale)
+    product.inputs[1] = dequantise(graph, f"{path}/DequantizeLinear_2", constant, parameters)
 
 
-def _dequantise(
-    graph: gs.Graph, name: str, quantised: gs.Tensor, parameters: list[gs.Constant]
+def quantise(
+    graph: gs.Graph, name: str, x: gs.Tensor, parameters: list[gs.Constant]
 ) -> gs.Variable:
-    output = gs.Variable(name, np.float16, quantised.shape)
-    graph.nodes.append(gs.Node("DequantizeLinear", name, {}, [quantised, *parameters], [output]))
+    """Append the node that quantises ``x``; its output is named after it."""
+    output = gs.Variable(name, E4M3, x.shape)
+    graph.nodes.append(gs.Node("QuantizeLinear", name, {}, [x, *parameters], [output]))
     return output
 
 
-def _storable(scale: float) -> np.float16:
+def dequantise(
+    graph: gs.Graph, name: str, x: gs.Tensor, parameters: list[gs.Constant]
+) -> gs.Variable:
+    """Append the node that makes float16 of it; its output is named after it."""
+    output = gs.Variable(name, np.float16, x.shape)
+    graph.nodes.append(gs.Node("DequantizeLinear", name, {}, [x, *parameters], [output]))
+    return output
+
+
+def quantised(weights: np.ndarray) -> tuple[np.ndarray, np.float16]:
+    """Weights of any shape in fp8, and their scale."""
+    weights = weights.astype(np.float32)
+    scale = storable(np.abs(weights).max() / E4M3_MAX)
+    # A scale that float16 rounded down would make the largest weight a NaN.
+    return np.clip(weights / np.float32(scale), -E4M3_MAX, E4M3_MAX).astype(E4M3), scale
+
+
+def storable(scale: float) -> np.float16:
+    """The scale as it is stored."""
     return np.float16(max(scale, _SMALLEST_SCALE))
 
 
-def _parameters(name: str, scale: np.float16) -> list[gs.Constant]:
-    """Scale and zero point, which tells the type."""
+def scale_and_type(name: str, scale: np.float16) -> list[gs.Constant]:
+    """What both nodes take beside the tensor: the scale, and a zero point, which tells the type."""
     return [
         gs.Constant(f"{name}_scale", np.array(scale)),
         gs.Constant(f"{name}_zero_point", np.zeros((), E4M3)),
     ]
 
 
-def _values(weights: gs.Tensor) -> np.ndarray:
-    """(K, N) of a constant; large ones are left as a transposition of (N, K)."""
+def constant_values(weights: gs.Tensor) -> np.ndarray:
+    """Of a constant; large ones are left as a transposition."""
     if isinstance(weights, gs.Constant):
         return np.asarray(weights.values)
     producer = weights.inputs[0] if weights.inputs else None
     if producer is None or producer.op != "Transpose":
         raise GraphError(f"{weights.name} is not constant")
-    return np.transpose(_values(producer.inputs[0]), producer.attrs.get("perm"))
+    return np.transpose(constant_values(producer.inputs[0]), producer.attrs.get("perm"))

@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 import onnxscript
 import torch
+from onnx import TensorProto
 
 DOMAIN = "codetr"
 OP_TYPE = "CoDetrMSDeformAttn"
@@ -16,6 +17,11 @@ NORM_OP_TYPE = "CoDetrGroupNorm"
 LINEAR_OP_TYPE = "CoDetrLinear"
 LINEAR_ADD_OP_TYPE = "CoDetrLinearAdd"
 LAYER_NORM_OP_TYPE = "CoDetrLayerNorm"
+WINDOW_TO_FP8_OP_TYPE = "CoDetrWindowAttentionToFp8"
+LAYER_NORM_TO_FP8_OP_TYPE = "CoDetrLayerNormToFp8"
+LINEAR_FP8_OP_TYPE = "CoDetrLinearFp8"
+LINEAR_ADD_FP8_OP_TYPE = "CoDetrLinearAddFp8"
+LINEAR_FP8_TO_FP8_OP_TYPE = "CoDetrLinearFp8ToFp8"
 """Also the names of the TensorRT plugins: parsers look a plugin up by the op type alone."""
 
 PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
@@ -23,6 +29,7 @@ PLUGIN_ATTRIBUTES = {"plugin_version": "1", "plugin_namespace": ""}
 
 _INT, _STRING = onnx.defs.OpSchema.AttrType.INT, onnx.defs.OpSchema.AttrType.STRING
 _FLOATS = ["tensor(float)", "tensor(float16)", "tensor(bfloat16)"]
+_FP8, _FLOAT = "tensor(float8e4m3fn)", "tensor(float)"
 
 
 def has_window_kernel(*, half: bool, window_size: int, head_channels: int) -> bool:
@@ -79,13 +86,11 @@ def register_schemas() -> None:
         infer=_infer_same,
     )
     factors = (("x", "T", "(..., K)"), ("weight", "T", "(N, K)"), ("bias", "T", "(N)"))
-    for op_type, added in (
-        (LINEAR_OP_TYPE, ()),
-        (LINEAR_ADD_OP_TYPE, (("residual", "T", "(..., N)"),)),
-    ):
+    residual = ("residual", "T", "(..., N)")
+    for op_type, added in ((LINEAR_OP_TYPE, ()), (LINEAR_ADD_OP_TYPE, (residual,))):
         _register(
             op_type,
-            "x W^T + b + residual; of it GELU by tanh if `activation` is 1.",
+            "x W^T + b + residual; of it GELU by tanh (`activation` 1) or ReLU (2).",
             inputs=(*factors, *added),
             output=("output", "T", "(..., N)"),
             attributes=("activation",),
@@ -103,6 +108,44 @@ def register_schemas() -> None:
         attributes=(),
         infer=_infer_same,
     )
+    _register_fp8()
+
+
+def _register_fp8() -> None:
+    """The same with fp8: ``ToFp8`` is of outputs, ``Fp8`` of what a linear layer multiplies."""
+    inverse = ("inverse_scale", _FLOAT, "(1): one by the scale of the output")
+    _register(
+        WINDOW_TO_FP8_OP_TYPE,
+        f"{WINDOW_OP_TYPE} whose output is quantised.",
+        inputs=(("qkv", "T", ""), ("padding", "T", ""), ("bias", "T", ""), inverse),
+        output=("output", _FP8, "(B, H, W, C)"),
+        attributes=("window_size", "shift", "add_bias"),
+        infer=_to_fp8(_infer_attended),
+    )
+    _register(
+        LAYER_NORM_TO_FP8_OP_TYPE,
+        f"{LAYER_NORM_OP_TYPE} whose output is quantised; its scale is in weight and bias.",
+        inputs=(("x", "T", ""), ("weight", _FLOAT, "(C)"), ("bias", _FLOAT, "(C)")),
+        output=("output", _FP8, "as x"),
+        attributes=(),
+        infer=_to_fp8(_infer_same),
+    )
+    factors = (("x", _FP8, "(..., K)"), ("weight", _FP8, "(N, K)"), ("bias", "T", "(N)"))
+    residual = ("residual", "T", "(..., N)")
+    scales = (("x_scale", _FLOAT, "(1)"), ("weight_scale", _FLOAT, "(1)"))
+    for op_type, others, output, infer in (
+        (LINEAR_FP8_OP_TYPE, scales, "T", _to_half(_infer_linear)),
+        (LINEAR_ADD_FP8_OP_TYPE, (residual, *scales), "T", _to_half(_infer_linear)),
+        (LINEAR_FP8_TO_FP8_OP_TYPE, (*scales, inverse), _FP8, _infer_linear),
+    ):
+        _register(
+            op_type,
+            "x W^T + b + residual of fp8; of it GELU by tanh (`activation` 1) or ReLU (2).",
+            inputs=(*factors, *others),
+            output=("output", output, "(..., N)"),
+            attributes=("activation",),
+            infer=infer,
+        )
 
 
 def _register(
@@ -215,3 +258,23 @@ def _infer_linear(context: Any) -> None:
     if x.tensor_type.HasField("shape") and weight.tensor_type.HasField("shape"):
         output.tensor_type.shape.dim[-1].CopyFrom(weight.tensor_type.shape.dim[0])
     context.set_output_type(0, output)
+
+
+def _to_fp8(infer: Callable[[Any], None]) -> Callable[[Any], None]:
+    return _to(TensorProto.FLOAT8E4M3FN, infer)
+
+
+def _to_half(infer: Callable[[Any], None]) -> Callable[[Any], None]:
+    return _to(TensorProto.FLOAT16, infer)
+
+
+def _to(element: int, infer: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The same inference, but the output has these elements."""
+
+    def infer_other(context: Any) -> None:
+        infer(context)
+        output = context.get_output_type(0)
+        output.tensor_type.elem_type = element
+        context.set_output_type(0, output)
+
+    return infer_other

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
+from onnx_export.fp8_nodes import FP8_OP_TYPES, with_half_precision
 from onnx_export.layer_norm import PlainLayerNorm
 from onnx_export.linear import PlainLinear
 from onnx_export.node import (
@@ -47,10 +48,12 @@ def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
         LINEAR_ADD_OP_TYPE: PlainLinear,
         LAYER_NORM_OP_TYPE: PlainLayerNorm,
     }
-    nodes = [node for node in graph.nodes if node.op in writers and wanted(node)]
+    ours = writers.keys() | FP8_OP_TYPES
+    nodes = [node for node in graph.nodes if node.op in ours and wanted(node)]
     for node in nodes:
-        writers[node.op](graph, node).write()
-        node.outputs.clear()
+        plain = with_half_precision(graph, node) if node.op in FP8_OP_TYPES else node
+        writers[plain.op](graph, plain).write()
+        plain.outputs.clear()
     graph.import_domains = None  # found anew from the nodes
     graph.cleanup().toposort()
     return f"{len(nodes)} custom nodes written out"

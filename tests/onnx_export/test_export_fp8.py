@@ -65,22 +65,59 @@ def test_only_the_inputs_of_the_large_products_are_quantised(exported, files, sc
         assert quantised == scales["scales"].keys()
 
 
-def test_norms_can_be_custom_nodes(exported, files):
-    """Which products to quantise is the same, and they read the nodes' outputs."""
+@pytest.fixture(scope="module")
+def nodes(exported, files):
+    """The same with all kernels of the plugin."""
     calibration = files.plugin.with_suffix(".scales.json")
-    options = {"precision": "fp8", "calibration": calibration, "stable": True}
-    graph = onnx.load(exported(PRESET, **SIZE, **options).plugin).graph
-    other = Counter(node.op_type for node in onnx.load(files.plugin).graph.node)
-    counts = Counter(node.op_type for node in graph.node)
-    assert counts["CoDetrLayerNorm"] == other["LayerNormalization"] > 0
-    assert counts["LayerNormalization"] == 0
-    # Of the encoder's two layers; Swin's are quantised.
+    return exported(PRESET, **SIZE, precision="fp8", calibration=calibration, stable=True)
+
+
+def test_the_plugin_multiplies_and_quantises(nodes):
+    """In Swin's 8 blocks and the encoder's 2 layers."""
+    counts = Counter(node.op_type for node in onnx.load(nodes.plugin).graph.node)
+    fp8 = {op: count for op, count in counts.items() if op.endswith("Fp8")}
+    assert fp8 == {
+        "CoDetrLayerNormToFp8": 2 * 8,  # for qkv and fc1
+        "CoDetrWindowAttentionToFp8": 8,
+        "CoDetrLinearFp8": 8,  # qkv
+        "CoDetrLinearFp8ToFp8": 8 + 2,  # fc1
+        "CoDetrLinearAddFp8": 2 * 8 + 2,  # proj and fc2
+    }
+    assert counts["QuantizeLinear"] == 2  # what the encoder's FFN adds to is read as it is too
+    assert counts["DequantizeLinear"] == counts["CoDetrWindowAttention"] == 0
+    # Of the encoder's attention.
     assert (counts["CoDetrLinear"], counts["CoDetrLinearAdd"]) == (4, 2)
-    assert counts["QuantizeLinear"] == other["QuantizeLinear"]
+
+
+def test_what_is_fp8_goes_from_node_to_node(nodes):
+    graph = onnx.shape_inference.infer_shapes(onnx.load(nodes.plugin), strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    readers = Counter(name for node in graph.node for name in node.input)
     given_by = {name: node.op_type for node in graph.node for name in node.output}
-    sources = [given_by[n.input[0]] for n in graph.node if n.op_type == "QuantizeLinear"]
-    # Before qkv and fc1 of the 8 blocks, and before the 3 reductions between stages.
-    assert sources.count("CoDetrLayerNorm") == 2 * 8 + 3
+    for node in graph.node:
+        if node.op_type.startswith("CoDetrLinear") and "Fp8" in node.op_type:
+            x = node.input[0]
+            assert given_by[x].endswith("ToFp8") or given_by[x] == "QuantizeLinear"
+            assert readers[x] == 1
+            assert types[x] == TensorProto.FLOAT8E4M3FN
+            wanted = "FLOAT8E4M3FN" if node.op_type.endswith("ToFp8") else "FLOAT16"
+            assert types[node.output[0]] == TensorProto.DataType.Value(wanted)
+
+
+def test_references_have_the_same_nodes(files, nodes):
+    found, wanted = (
+        Counter(node.op_type for node in onnx.load(each.reference).graph.node)
+        for each in (nodes, files)
+    )
+    for op in (
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "MatMul",
+        "LayerNormalization",
+        "Gelu",
+        "Relu",
+    ):
+        assert found[op] == wanted[op]
 
 
 def test_files_are_smaller_than_in_fp16(exported, files):
@@ -88,7 +125,8 @@ def test_files_are_smaller_than_in_fp16(exported, files):
     assert files.plugin.stat().st_size < 0.85 * half.plugin.stat().st_size
 
 
-def test_backbone_is_that_of_rounded_tensors(files, scales):
+@pytest.mark.parametrize("kernels", ["attention", "all"])
+def test_backbone_is_that_of_rounded_tensors(files, nodes, scales, kernels):
     """Its first map: behind it, the synthetic weights blow up the difference of any rounding.
 
     Rounding to float16 moves some values to the next one of fp8, so the two are not equal; scales
@@ -97,7 +135,7 @@ def test_backbone_is_that_of_rounded_tensors(files, scales):
     inputs = golden_inputs(CASE)
     exact = simulated(files.weights, inputs, {})
     wanted = simulated(files.weights, inputs, scales["scales"])
-    found = first_map(files.reference, inputs)
+    found = first_map((files if kernels == "attention" else nodes).reference, inputs)
     lost = relative_error(wanted, exact)
     assert 0.01 < lost < 0.1  # by fp8
     assert relative_error(found, wanted) < 0.7 * lost

@@ -12,6 +12,7 @@ from onnx import TensorProto
 from codetr.model import CoDino
 from codetr.presets import PRESETS
 from onnx_export.linear import count_linear, linear_layers
+from onnx_export.precision import fp8_products
 from tests.detections import assert_close, golden_inputs, run_graph
 
 TINY = {"preset": "co_dino_swin_tiny", "height": 160, "width": 224, "precision": "fp16"}
@@ -108,12 +109,14 @@ def expected_layers():
         yield f"{path}.self_attn.output_proj", ADD, [256, 256], 0
 
 
-def test_with_fp8_those_of_the_encoder_are_left():
+def test_with_fp8_all_that_are_quantised_are_nodes():
     model = CoDino(PRESETS[TINY["preset"]])
     half, fp8 = (linear_layers(model, precision) for precision in ("fp16", "fp8"))
     assert set(half) == {path for path, *_ in expected_layers()}
-    assert fp8 == [path for path in half if path.startswith("encoder.")]
-    assert count_linear(fp8) == {LINEAR: 2 * 2, ADD: 2}
+    assert set(fp8) == {*half, *fp8_products(model)}
+    # Of Swin's 8 blocks qkv, fc1, proj and fc2; of the encoder's 2 layers value_proj, sampling and
+    # fc1, output_proj and fc2.
+    assert count_linear(fp8) == {LINEAR: 2 * 8 + 3 * 2, ADD: 2 * 8 + 2 * 2}
 
 
 def test_residual_streams_go_from_node_to_node(files):
