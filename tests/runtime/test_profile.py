@@ -117,6 +117,19 @@ def test_the_plugin_of_linear_layers_counts_as_products():
     assert layer.flops == 2 * 2 * 30 * 40 * 192 * 768
 
 
+@pytest.mark.parametrize(
+    ("node", "kind"),
+    [
+        ("backbone.stages.0.blocks.1.fc1/CoDetrLinearFp8ToFp8", "products"),
+        ("backbone.stages.0.blocks.1.norm1/CoDetrLayerNormToFp8", "norm"),
+        ("backbone.stages.0.blocks.1.attn/CoDetrWindowAttentionToFp8", "attention"),
+    ],
+)
+def test_those_with_fp8_count_as_the_others(node, kind):
+    shapes = [[2, 30, 40, 192], [192, 192], [192]]
+    assert described_plugin(node, shapes, [2, 30, 40, 192]).kind == kind
+
+
 def test_a_residual_adds_no_products():
     tokens = [1, 30785, 256]
     node = "encoder.layers.0.ffn.fc2/CoDetrLinearAdd"
