@@ -32,7 +32,8 @@ class PatchEmbed(nn.Module):
         height, width = images.shape[2:]
         # int: traced for any multiple of 32, these are numbers too; else the trace takes minutes.
         below, right = int(-height % PATCH_SIZE), int(-width % PATCH_SIZE)
-        images = F.pad(images, (0, right, 0, below))
+        if below or right:
+            images = F.pad(images, (0, right, 0, below))
         return self.norm(self.projection(images).permute(0, 2, 3, 1))
 
 
@@ -50,7 +51,9 @@ class PatchMerging(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, ceil(H/2), ceil(W/2), 2C)."""
-        x = F.pad(x, (0, 0, 0, int(x.shape[2] % 2), 0, int(x.shape[1] % 2)))
+        below, right = int(x.shape[1] % 2), int(x.shape[2] % 2)
+        if below or right:  # padding by nothing would be a node
+            x = F.pad(x, (0, 0, 0, right, 0, below))
         _, height, width, channels = x.shape
         x = x.reshape(-1, height // 2, 2, width // 2, 2, channels)
         x = x.transpose(2, 3).flatten(3)  # (B, H/2, W/2, 4C)

@@ -35,7 +35,6 @@ from onnx_export.fp8_nodes import count_fp8, quantise_nodes_by
 from onnx_export.fusions import plan_fusions
 from onnx_export.kernels import Kernels, choose_kernels
 from onnx_export.node import (
-    LAYER_NORM_OP_TYPE,
     NORM_OP_TYPE,
     OP_TYPE,
     WINDOW_OP_TYPE,
@@ -234,7 +233,7 @@ def _write(config: ExportConfig, output: Path, report: Report) -> None:
         custom_nodes |= count_fp8(fp8_products(model), custom_nodes)
     group_norms = [m for m in model.modules() if isinstance(m, GroupNorm)]
     plain_norms = _written_out(len(group_norms) - custom_nodes[NORM_OP_TYPE])
-    plain_norms["LayerNormalization"] = layer_norms - fusions.counts.get(LAYER_NORM_OP_TYPE, 0)
+    plain_norms["LayerNormalization"] = 0 if fusions.counts else layer_norms
     architecture = model.config
     size = f"{_written(config.height)}x{_written(config.width)}"
     report(f"tracing {config.preset} at {size}, {config.precision}")

@@ -17,6 +17,8 @@ NORM_OP_TYPE = "CoDetrGroupNorm"
 LINEAR_OP_TYPE = "CoDetrLinear"
 LINEAR_ADD_OP_TYPE = "CoDetrLinearAdd"
 LAYER_NORM_OP_TYPE = "CoDetrLayerNorm"
+ADD_LAYER_NORM_OP_TYPE = "CoDetrAddLayerNorm"
+MERGE_LAYER_NORM_OP_TYPE = "CoDetrMergeLayerNorm"
 WINDOW_TO_FP8_OP_TYPE = "CoDetrWindowAttentionToFp8"
 LAYER_NORM_TO_FP8_OP_TYPE = "CoDetrLayerNormToFp8"
 LINEAR_FP8_OP_TYPE = "CoDetrLinearFp8"
@@ -107,6 +109,23 @@ def register_schemas() -> None:
         output=("output", "T", "as x"),
         attributes=(),
         infer=_infer_same,
+    )
+    parameters = (("weight", _FLOAT, "(C)"), ("bias", _FLOAT, "(C)"))
+    _register(
+        ADD_LAYER_NORM_OP_TYPE,
+        f"{LAYER_NORM_OP_TYPE} of x + added.",
+        inputs=(("x", "T", "(B, H, W, C) or (B, S, C)"), *parameters, ("added", "T", "as x")),
+        output=("output", "T", "as x"),
+        attributes=(),
+        infer=_infer_same,
+    )
+    _register(
+        MERGE_LAYER_NORM_OP_TYPE,
+        f"{LAYER_NORM_OP_TYPE} of 2 x 2 tokens as one, in the order (row, column, channel).",
+        inputs=(("x", "T", "(B, H, W, C/4)"), *parameters),
+        output=("output", "T", "(B, H/2, W/2, C)"),
+        attributes=(),
+        infer=_infer_merged,
     )
     _register_fp8()
 
@@ -248,6 +267,21 @@ def _infer_attended(context: Any) -> None:
 def _infer_same(context: Any) -> None:
     """Type and shape of the first input."""
     context.set_output_type(0, context.get_input_type(0))
+
+
+def _infer_merged(context: Any) -> None:
+    """Type of ``x``, half its height and width, the channels of ``weight``."""
+    x, weight = context.get_input_type(0), context.get_input_type(1)
+    output = onnx.TypeProto()
+    output.CopyFrom(x)
+    if x.tensor_type.HasField("shape"):
+        for size in output.tensor_type.shape.dim[1:3]:
+            if size.HasField("dim_value"):
+                size.dim_value //= 2
+            else:
+                size.Clear()
+        output.tensor_type.shape.dim[3].CopyFrom(weight.tensor_type.shape.dim[0])
+    context.set_output_type(0, output)
 
 
 def _infer_linear(context: Any) -> None:

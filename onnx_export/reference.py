@@ -8,12 +8,18 @@ import onnx_graphsurgeon as gs
 from onnx import TensorProto
 
 from onnx_export.fp8_nodes import FP8_OP_TYPES, with_half_precision
-from onnx_export.layer_norm import PlainLayerNorm
+from onnx_export.layer_norm import (
+    PlainAddLayerNorm,
+    PlainLayerNorm,
+    PlainMergeLayerNorm,
+)
 from onnx_export.linear import PlainLinear
 from onnx_export.node import (
+    ADD_LAYER_NORM_OP_TYPE,
     LAYER_NORM_OP_TYPE,
     LINEAR_ADD_OP_TYPE,
     LINEAR_OP_TYPE,
+    MERGE_LAYER_NORM_OP_TYPE,
     NORM_OP_TYPE,
     OP_TYPE,
     WINDOW_OP_TYPE,
@@ -47,6 +53,8 @@ def _write_out(graph: gs.Graph, wanted: Callable[[gs.Node], bool]) -> str:
         LINEAR_OP_TYPE: PlainLinear,
         LINEAR_ADD_OP_TYPE: PlainLinear,
         LAYER_NORM_OP_TYPE: PlainLayerNorm,
+        ADD_LAYER_NORM_OP_TYPE: PlainAddLayerNorm,
+        MERGE_LAYER_NORM_OP_TYPE: PlainMergeLayerNorm,
     }
     ours = writers.keys() | FP8_OP_TYPES
     nodes = [node for node in graph.nodes if node.op in ours and wanted(node)]

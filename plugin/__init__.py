@@ -21,6 +21,8 @@ OP_TYPES = (
     "CoDetrLinearFp8",
     "CoDetrLinearAddFp8",
     "CoDetrLinearFp8ToFp8",
+    "CoDetrAddLayerNorm",
+    "CoDetrMergeLayerNorm",
 )
 """Names of the plugins and op types of the ONNX nodes; their version is "1", their namespace ""."""
 

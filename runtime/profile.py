@@ -30,7 +30,9 @@ NO_PART = "other"
 
 _WINDOW_ATTENTION = "CoDetrWindowAttention"
 _PLUGIN_KINDS = {
-    **{"CoDetrGroupNorm": "norm", "CoDetrLayerNorm": "norm"},
+    **dict.fromkeys(
+        ("CoDetrGroupNorm", "CoDetrLayerNorm", "CoDetrAddLayerNorm", "CoDetrMergeLayerNorm"), "norm"
+    ),
     "CoDetrLinear": "products",  # and CoDetrLinearAdd
 }
 _PRODUCTS = re.compile("gemm|conv|fprop", re.IGNORECASE)

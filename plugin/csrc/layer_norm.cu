@@ -10,39 +10,62 @@
 namespace codetr {
 namespace {
 
-template <typename T, typename Output = T>
+template <typename T, typename Output, typename Rows>
 cudaError_t normalise(LayerNorm const& p, cudaStream_t stream) {
-    RowKernel const kernel = row_kernel_of<T, Output>(p.channels);
+    RowKernel const kernel = row_kernel_of<T, Output, Rows>(p.channels);
     auto const blocks = static_cast<unsigned>((int64_t{p.rows} + kernel.rows - 1) / kernel.rows);
     return launch(kernel.run, {dim3(blocks), kLayerNormThreads, 0}, stream, p);
+}
+
+template <typename T> cudaError_t normalise_any(LayerNorm const& p, cudaStream_t stream) {
+    if (p.merged_width != 0) {
+        return normalise<T, T, MergedRows>(p, stream);
+    }
+    return p.added != nullptr ? normalise<T, T, AddedRows>(p, stream)
+                              : normalise<T, T, GivenRows>(p, stream);
+}
+
+bool fits_together(LayerNorm const& p) {
+    bool const sizes_fit = p.rows >= 0 && p.channels > 0 && p.channels <= kMaxLayerNormChannels
+                           && p.channels % kLayerNormVector == 0 && p.merged_width >= 0;
+    bool const can_merge = p.merged_width == 0
+                           || (p.channels % (4 * kLayerNormVector) == 0
+                               && p.rows % p.merged_width == 0 && p.added == nullptr);
+    return sizes_fit && can_merge;
+}
+
+bool all_aligned(LayerNorm const& p) {
+    for (void const* pointer : {p.x, static_cast<void const*>(p.weight),
+                                static_cast<void const*>(p.bias),
+                                static_cast<void const*>(p.output)}) {
+        if (pointer == nullptr || !aligned(pointer, 16)) {
+            return false;
+        }
+    }
+    return aligned(p.added, 16);
 }
 
 } // namespace
 
 cudaError_t layer_norm(LayerNorm const& problem, cudaStream_t stream) noexcept {
-    if (problem.rows < 0 || problem.channels <= 0 || problem.channels > kMaxLayerNormChannels
-        || problem.channels % kLayerNormVector != 0) {
+    if (!fits_together(problem)) {
         return cudaErrorInvalidValue;
     }
     if (problem.rows == 0) {
         return cudaSuccess;
     }
-    for (void const* pointer : {problem.x, static_cast<void const*>(problem.weight),
-                                static_cast<void const*>(problem.bias),
-                                static_cast<void const*>(problem.output)}) {
-        if (pointer == nullptr || !aligned(pointer, 16)) {
-            return cudaErrorInvalidValue;
-        }
-    }
-    if (problem.type == DataType::kFloat16 && problem.output_type == DataType::kFloat8) {
-        return normalise<__half, __nv_fp8_e4m3>(problem, stream);
-    }
-    if (problem.output_type != problem.type) {
+    bool const is_given = problem.added == nullptr && problem.merged_width == 0;
+    bool const to_fp8 = problem.type == DataType::kFloat16 && is_given
+                        && problem.output_type == DataType::kFloat8;
+    if (!all_aligned(problem) || (problem.output_type != problem.type && !to_fp8)) {
         return cudaErrorInvalidValue;
     }
+    if (to_fp8) {
+        return normalise<__half, __nv_fp8_e4m3, GivenRows>(problem, stream);
+    }
     switch (problem.type) {
-    case DataType::kFloat16: return normalise<__half>(problem, stream);
-    case DataType::kBfloat16: return normalise<__nv_bfloat16>(problem, stream);
+    case DataType::kFloat16: return normalise_any<__half>(problem, stream);
+    case DataType::kBfloat16: return normalise_any<__nv_bfloat16>(problem, stream);
     default: return cudaErrorInvalidValue;
     }
 }

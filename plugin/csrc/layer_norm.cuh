@@ -59,8 +59,41 @@ __device__ inline float centre(RowPart<kPieces>& part, int pieces, float channel
     return 1.0F / sqrtf(sum_of_neighbours<kLanes>(squares) / channels + kLayerNormEpsilon);
 }
 
+// Where rows come from: each loads eight channels from `channel` on.
+struct GivenRows {
+    template <typename T>
+    __device__ static void load(LayerNorm const& p, int64_t row, int32_t channel, float (&to)[8]) {
+        load_8(static_cast<T const*>(p.x) + row * p.channels + channel, to);
+    }
+};
+struct AddedRows {
+    template <typename T>
+    __device__ static void load(LayerNorm const& p, int64_t row, int32_t channel, float (&to)[8]) {
+        float other[8];
+        int64_t const place = row * p.channels + channel;
+        load_8(static_cast<T const*>(p.x) + place, to);
+        load_8(static_cast<T const*>(p.added) + place, other);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            to[i] += other[i];
+        }
+    }
+};
+struct MergedRows {
+    // Two tokens that are neighbours in a row of the map lie side by side: half of a merged row.
+    template <typename T>
+    __device__ static void load(LayerNorm const& p, int64_t row, int32_t channel, float (&to)[8]) {
+        auto const number = static_cast<int32_t>(row);
+        int32_t const half = p.channels / 2;
+        int32_t const lower = channel >= half; // of the two rows of the map
+        int64_t const line = int64_t{number / p.merged_width} * 2 + lower;
+        int64_t const pair = line * p.merged_width + number % p.merged_width;
+        load_8(static_cast<T const*>(p.x) + pair * half + (channel - lower * half), to);
+    }
+};
+
 // Grid: runs of kLayerNormRows rows.
-template <typename T, typename Output, int kLanes, int kPieces>
+template <typename T, typename Output, typename Rows, int kLanes, int kPieces>
 __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm problem) {
     int32_t const lane = threadIdx.x % kLanes;
     int32_t const vectors = problem.channels / kLayerNormVector;
@@ -68,15 +101,13 @@ __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm pr
     int64_t const row = int64_t{blockIdx.x} * kLayerNormRows<kLanes> + threadIdx.x / kLanes;
     // Lanes past the end repeat the last row: shuffles need all of them.
     int64_t const there = row < problem.rows ? row : problem.rows - 1;
-    int64_t const first = there * problem.channels + lane * kLayerNormVector;
     constexpr int kStep = kLanes * kLayerNormVector;
 
-    T const* const x = static_cast<T const*>(problem.x) + first;
     RowPart<kPieces> part = {};
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
         if (i < pieces) {
-            load_8(x + i * kStep, part[i]);
+            Rows::template load<T>(problem, there, lane * kLayerNormVector + i * kStep, part[i]);
         }
     }
     float const scale = centre<kLanes, kPieces>(part, pieces, problem.channels);
@@ -85,7 +116,8 @@ __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm pr
     }
     float const* const weights = problem.weight + lane * kLayerNormVector;
     float const* const biases = problem.bias + lane * kLayerNormVector;
-    auto* const output = static_cast<Output*>(problem.output) + first;
+    auto* const output = static_cast<Output*>(problem.output) + there * problem.channels
+                         + lane * kLayerNormVector;
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
         if (i < pieces) {
@@ -110,20 +142,20 @@ struct RowKernel {
     int32_t channels; // at most
 };
 
-template <typename T, typename Output, int kLanes, int kPieces>
+template <typename T, typename Output, typename Rows, int kLanes, int kPieces>
 constexpr RowKernel row_kernel() {
-    return {normalise_rows<T, Output, kLanes, kPieces>, kLayerNormRows<kLanes>,
+    return {normalise_rows<T, Output, Rows, kLanes, kPieces>, kLayerNormRows<kLanes>,
             kLanes * kPieces * kLayerNormVector};
 }
 
 // The narrowest that is wide enough. Those of Swin's widths have no lane to spare.
-template <typename T, typename Output> RowKernel row_kernel_of(int32_t channels) {
+template <typename T, typename Output, typename Rows> RowKernel row_kernel_of(int32_t channels) {
     RowKernel const kernels[] = {
-        row_kernel<T, Output, 8, 3>(),   row_kernel<T, Output, 8, 4>(),
-        row_kernel<T, Output, 16, 3>(),  row_kernel<T, Output, 16, 4>(),
-        row_kernel<T, Output, 32, 3>(),  row_kernel<T, Output, 32, 4>(),
-        row_kernel<T, Output, 32, 6>(),  row_kernel<T, Output, 32, 8>(),
-        row_kernel<T, Output, 32, 12>(), row_kernel<T, Output, 32, 16>(),
+        row_kernel<T, Output, Rows, 8, 3>(),   row_kernel<T, Output, Rows, 8, 4>(),
+        row_kernel<T, Output, Rows, 16, 3>(),  row_kernel<T, Output, Rows, 16, 4>(),
+        row_kernel<T, Output, Rows, 32, 3>(),  row_kernel<T, Output, Rows, 32, 4>(),
+        row_kernel<T, Output, Rows, 32, 6>(),  row_kernel<T, Output, Rows, 32, 8>(),
+        row_kernel<T, Output, Rows, 32, 12>(), row_kernel<T, Output, Rows, 32, 16>(),
     };
     RowKernel const* kernel = kernels;
     while (kernel->channels < channels) {

@@ -1,5 +1,6 @@
-// Layer normalisation as two plugins, one of which gives fp8: tensors and launch; they have no
-// attributes. For fp8, weight and bias are those of the norm by the scale of the output.
+// Layer normalisation as plugins: of a tensor, also to fp8, of a sum, or of merged neighbours.
+// Tensors and launch; they have no attributes. For fp8, weight and bias are those of the norm by the
+// scale of the output.
 #include "layer_norm.h"
 #include "operator.h"
 
@@ -12,47 +13,73 @@ namespace trt = nvinfer1;
 
 namespace {
 
-// In the order of the ONNX node.
-enum Tensor { kX, kWeight, kBias, kOutput, kTensors };
+// In the order of the ONNX node; then the output.
+enum Tensor { kX, kWeight, kBias, kAdded };
 
-// Letters as in layer_norm.h, with the rows as the sizes of a map or a list.
-constexpr std::array<Wanted, kMaxTensors> kWanted = {{
-    {"x", 4, "(B, H, W, C) or (B, S, C) with below 2^31 rows and C a multiple of 8, at most 4096",
-     "float16 or bfloat16", 3},
-    {"weight", 1, "(C)", "float32"},
-    {"bias", 1, "(C)", "float32"},
-    {"output", 4, "as x", "the type of x", 3},
-}};
-constexpr std::array<Wanted, kMaxTensors> kWantedToFp8 = {{
-    {kWanted[kX].name, 4, kWanted[kX].shape, "float16", 3},
-    kWanted[kWeight],
-    kWanted[kBias],
-    {"output", 4, "as x", "fp8", 3},
-}};
+enum class Kind { kPlain, kToFp8, kAdding, kMerging };
+
+constexpr Wanted kWantedX = {
+    "x", 4, "(B, H, W, C) or (B, S, C) with below 2^31 rows and C a multiple of 8, at most 4096",
+    "float16 or bfloat16", 3};
+constexpr Wanted kHalfX = {"x", kWantedX.rank, kWantedX.shape, "float16", kWantedX.other_rank};
+constexpr Wanted kMap = {
+    "x", 4, "(B, H, W, C) with even H and W, below 2^31 rows and C a multiple of 8, at most 1024",
+    "float16 or bfloat16"};
+constexpr Wanted kWantedWeight = {"weight", 1, "(C)", "float32"};
+constexpr Wanted kWantedBias = {"bias", 1, "(C)", "float32"};
+constexpr Wanted kWideWeight = {"weight", 1, "(4C)", "float32"};
+constexpr Wanted kWideBias = {"bias", 1, "(4C)", "float32"};
+constexpr Wanted kWantedAdded = {"added", 4, "as x", "the type of x", 3};
+constexpr Wanted kSame = {"output", 4, "as x", "the type of x", 3};
+constexpr Wanted kFp8 = {"output", 4, "as x", "fp8", 3};
+constexpr Wanted kMerged = {"output", 4, "(B, H/2, W/2, 4C)", "the type of x"};
+
+constexpr std::array<Wanted, kMaxTensors> wanted_by(Kind kind) {
+    switch (kind) {
+    case Kind::kToFp8: return {{kHalfX, kWantedWeight, kWantedBias, kFp8}};
+    case Kind::kAdding: return {{kWantedX, kWantedWeight, kWantedBias, kWantedAdded, kSame}};
+    case Kind::kMerging: return {{kMap, kWideWeight, kWideBias, kMerged}};
+    default: return {{kWantedX, kWantedWeight, kWantedBias, kSame}};
+    }
+}
 
 int64_t channels_of(trt::Dims const& x) { return x.d[x.nbDims - 1]; }
 
+bool are_equal(trt::Dims const& a, trt::Dims const& b) {
+    return a.nbDims == b.nbDims && std::equal(a.d, a.d + a.nbDims, b.d, agree);
+}
+
+bool is_half_of(int64_t half, int64_t size) {
+    return size == -1 || (size % 2 == 0 && agree(half, size / 2));
+}
+
 class LayerNormOperator final : public Operator {
   public:
-    LayerNormOperator() noexcept
-        : Operator("CoDetrLayerNorm", {}, kWanted, kOutput), to_fp8_(false) {}
-
-    // To fp8.
-    explicit LayerNormOperator(char const* op_type) noexcept
-        : Operator(op_type, {}, kWantedToFp8, kOutput), to_fp8_(true) {}
+    LayerNormOperator(char const* op_type, Kind kind) noexcept
+        : Operator(op_type, {}, wanted_by(kind), kind == Kind::kAdding ? kAdded + 1 : kAdded),
+          kind_(kind) {}
 
     int32_t find_wrong(Shapes const& shapes, Values const&) const noexcept override {
         trt::Dims const& x = shapes[kX];
-        trt::Dims const& output = shapes[kOutput];
-        int64_t const channels = channels_of(x);
-        std::array<bool, kTensors> const fits = {
-            rows_of(x) < int64_t{1} << 31 && channels <= kMaxLayerNormChannels
-                && (channels == -1 || channels % 8 == 0),
+        trt::Dims const& output = shapes[inputs];
+        int64_t const own = channels_of(x);
+        bool const merges = kind_ == Kind::kMerging;
+        int64_t const channels = merges && own != -1 ? 4 * own : own;
+        bool const sizes_fit = rows_of(x) < int64_t{1} << 31 && channels <= kMaxLayerNormChannels
+                               && (own == -1 || own % 8 == 0);
+        bool const is_even = x.d[1] % 2 != 1 && x.d[2] % 2 != 1; // what is not known is -1
+        bool const merged = agree(output.d[0], x.d[0]) && is_half_of(output.d[1], x.d[1])
+                            && is_half_of(output.d[2], x.d[2])
+                            && agree(channels_of(output), channels);
+        std::array<bool, kAdded + 2> const fits = {
+            sizes_fit && (!merges || is_even),
             agree(shapes[kWeight].d[0], channels),
             agree(shapes[kBias].d[0], channels),
-            output.nbDims == x.nbDims && std::equal(output.d, output.d + x.nbDims, x.d, agree),
+            merges ? merged : are_equal(shapes[kAdded], x), // or the output, if nothing is added
+            are_equal(output, x),
         };
-        return static_cast<int32_t>(std::find(fits.begin(), fits.end(), false) - fits.begin());
+        auto const wrong = std::find(fits.begin(), fits.begin() + inputs + 1, false);
+        return static_cast<int32_t>(wrong - fits.begin());
     }
 
     Letters letters(Shapes const& shapes, Values const&) const noexcept override {
@@ -65,23 +92,33 @@ class LayerNormOperator final : public Operator {
 
     bool type_fits(int32_t tensor, trt::DataType type, trt::DataType first) const noexcept override {
         switch (tensor) {
-        case kX: return to_fp8_ ? type == trt::DataType::kHALF : is_half(type);
-        case kOutput: return type == output_type(first);
-        default: return type == trt::DataType::kFLOAT;
+        case kX: return kind_ == Kind::kToFp8 ? type == trt::DataType::kHALF : is_half(type);
+        case kWeight:
+        case kBias: return type == trt::DataType::kFLOAT;
+        default: return type == output_type(first);
         }
     }
 
     trt::DataType output_type(trt::DataType first) const noexcept override {
-        return to_fp8_ ? trt::DataType::kFP8 : first;
+        return kind_ == Kind::kToFp8 ? trt::DataType::kFP8 : first;
     }
 
     trt::DimsExprs output_shape(trt::DimsExprs const* in,
-                                trt::IExprBuilder&) const noexcept override {
-        return in[kX];
+                                trt::IExprBuilder& builder) const noexcept override {
+        trt::DimsExprs shape = in[kX];
+        if (kind_ == Kind::kMerging) {
+            for (int32_t axis : {1, 2}) {
+                shape.d[axis] = builder.operation(trt::DimensionOperation::kFLOOR_DIV,
+                                                  *shape.d[axis], *builder.constant(2));
+            }
+            shape.d[3] = in[kWeight].d[0];
+        }
+        return shape;
     }
 
     cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to, void*,
                        Values const&, int32_t, cudaStream_t stream) const noexcept override {
+        trt::Dims const& x = in[kX].dims;
         LayerNorm problem{};
         problem.x = from[kX];
         problem.weight = static_cast<float const*>(from[kWeight]);
@@ -89,24 +126,48 @@ class LayerNormOperator final : public Operator {
         problem.output = to;
         problem.type = type_of(in[kX].type);
         problem.output_type = type_of(output_type(in[kX].type));
-        problem.rows = static_cast<int32_t>(rows_of(in[kX].dims));
-        problem.channels = static_cast<int32_t>(channels_of(in[kX].dims));
+        problem.rows = static_cast<int32_t>(rows_of(x));
+        problem.channels = static_cast<int32_t>(channels_of(x));
+        if (kind_ == Kind::kAdding) {
+            problem.added = from[kAdded];
+            if (problem.added == nullptr) {
+                return cudaErrorInvalidValue; // otherwise x alone would be normalised
+            }
+        }
+        if (kind_ == Kind::kMerging) {
+            problem.rows /= 4;
+            problem.channels = static_cast<int32_t>(in[kWeight].dims.d[0]);
+            problem.merged_width = static_cast<int32_t>(x.d[2] / 2);
+            if (problem.merged_width == 0) {
+                return problem.rows == 0 ? cudaSuccess : cudaErrorInvalidValue;
+            }
+        }
         return layer_norm(problem, stream);
     }
 
   private:
-    bool const to_fp8_;
+    Kind const kind_;
 };
 
 } // namespace
 
 Operator const& layer_norm_operator() noexcept {
-    static LayerNormOperator const instance;
+    static LayerNormOperator const instance("CoDetrLayerNorm", Kind::kPlain);
     return instance;
 }
 
 Operator const& layer_norm_to_fp8_operator() noexcept {
-    static LayerNormOperator const instance("CoDetrLayerNormToFp8");
+    static LayerNormOperator const instance("CoDetrLayerNormToFp8", Kind::kToFp8);
+    return instance;
+}
+
+Operator const& add_layer_norm_operator() noexcept {
+    static LayerNormOperator const instance("CoDetrAddLayerNorm", Kind::kAdding);
+    return instance;
+}
+
+Operator const& merge_layer_norm_operator() noexcept {
+    static LayerNormOperator const instance("CoDetrMergeLayerNorm", Kind::kMerging);
     return instance;
 }
 

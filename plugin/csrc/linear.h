@@ -37,7 +37,7 @@ struct Linear {
     float const* weight_scale;  // of weight
     float const* inverse_scale; // of the output
     void* output;               // (R, N) of `output_type`
-    void* workspace;            // kLinearWorkspace bytes of any content, of this product alone meanwhile
+    void* workspace;            // kLinearWorkspace bytes of any content, of this product alone
     DataType type;              // float16 or bfloat16
     DataType factors;           // the same, or float8 with float16
     DataType output_type;       // `type`, or float8 if the factors are and nothing is added

@@ -38,7 +38,8 @@ constexpr Wanted kFp8Output = {"output", 4, "as x, with N for K", "fp8", 3};
 
 constexpr std::array<Wanted, kMaxTensors> wanted_by(Kind kind) {
     switch (kind) {
-    case Kind::kAdding: return {{kWantedX, kWantedWeight, kWantedBias, kWantedResidual, kWantedOutput}};
+    case Kind::kAdding:
+        return {{kWantedX, kWantedWeight, kWantedBias, kWantedResidual, kWantedOutput}};
     case Kind::kFp8: return {{kFp8X, kFp8Weight, kFp8Bias, kXScale, kWeightScale, kHalfOutput}};
     case Kind::kAddingFp8:
         return {{kFp8X, kFp8Weight, kFp8Bias, kFp8Residual, kXScale, kWeightScale, kHalfOutput}};

@@ -107,6 +107,8 @@ Operator const& group_norm_operator() noexcept;
 Operator const& layer_norm_operator() noexcept;
 Operator const& linear_operator() noexcept;
 Operator const& linear_add_operator() noexcept;
+Operator const& add_layer_norm_operator() noexcept;   // of a sum
+Operator const& merge_layer_norm_operator() noexcept; // of merged neighbours
 
 // With fp8: "ToFp8" is of outputs, "Fp8" of what a linear layer multiplies.
 Operator const& window_attn_to_fp8_operator() noexcept;

@@ -47,11 +47,11 @@ def test_layer_norms_are_custom_nodes(files):
     graph, other = onnx.load(files[0].plugin).graph, onnx.load(files[1].plugin).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     types |= {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
-    nodes = [node for node in graph.node if node.op_type == "CoDetrLayerNorm"]
+    nodes = [node for node in graph.node if node.op_type.endswith("LayerNorm")]
     for node in nodes:
-        path = node.name.removesuffix("/CoDetrLayerNorm")
-        assert list(node.input[1:]) == [f"{path}.weight", f"{path}.bias"]
-        assert [types[name] for name in (*node.input, node.output[0])] == [
+        path = node.name.removesuffix(f"/{node.op_type}")
+        assert list(node.input[1:3]) == [f"{path}.weight", f"{path}.bias"]
+        assert [types[name] for name in (*node.input[:3], node.output[0])] == [
             *(TensorProto.FLOAT16, TensorProto.FLOAT, TensorProto.FLOAT, TensorProto.FLOAT16)
         ]
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
@@ -62,6 +62,22 @@ def test_layer_norms_are_custom_nodes(files):
     assert after["LayerNormalization"] == 0
     casts_of_group_norms = 2 * after["CoDetrGroupNorm"]
     assert before["Cast"] - after["Cast"] == 2 * len(nodes) + casts_of_group_norms
+
+
+def test_norms_read_what_others_would_write(files):
+    """Neighbours that are to be merged, and both summands of the encoder's residual stream."""
+    graph = onnx.load(files[0].plugin).graph
+    nodes = {node.name: node for node in graph.node}
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    for stage in range(3):
+        node = nodes[f"backbone.stages.{stage}.downsample.norm/CoDetrMergeLayerNorm"]
+        assert made[node.input[0]] == "CoDetrLinearAdd"  # the last block's fc2
+    for layer in range(2):
+        node = nodes[f"encoder.layers.{layer}.norm2/CoDetrAddLayerNorm"]
+        assert {made[node.input[0]], made[node.input[3]]} == {"CoDetrLayerNorm", "Add"}  # a bias
+    assert (
+        sum(node.op_type.endswith(("MergeLayerNorm", "AddLayerNorm")) for node in graph.node) == 5
+    )
 
 
 def test_their_reference_has_norms_of_float32(files):

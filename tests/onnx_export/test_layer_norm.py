@@ -16,7 +16,7 @@ from codetr.layers import LayerNorm
 from codetr.model import CoDino
 from codetr.presets import PRESETS
 from onnx_export.kernels import has_layer_norm_kernel
-from onnx_export.layer_norm import fuse_layer_norms
+from onnx_export.layer_norm import fuse_layer_norms, let_norms_read_more
 from onnx_export.reference import write_out_custom_nodes
 
 HALF, FLOAT = TensorProto.FLOAT16, TensorProto.FLOAT
@@ -121,3 +121,99 @@ def test_the_plugin_computes_every_norm_of_every_preset(preset):
     for norm in norms:
         assert norm.eps == 1e-5
         assert has_layer_norm_kernel(rank=4, channels=norm.normalized_shape[0])
+
+
+MERGING = [0, 1, 3, 2, 4, 5]
+
+
+def merging_norm(perm: list[int] = MERGING, *, also_read: bool = False) -> gs.Graph:
+    """A norm of neighbours that are merged as the exporter writes it, of a map (2, 4, 6, 8)."""
+    graph = norm_between_casts((2, 2, 3, 32))
+    assert fused(graph)
+    (norm,) = graph.nodes
+    x = gs.Variable("map", np.float16, (2, 4, 6, 8))
+    split = gs.Variable("split", np.float16, (2, 2, 2, 3, 2, 8))
+    swapped = gs.Variable("swapped", np.float16, (2, 2, 3, 2, 2, 8))
+    sizes = [gs.Constant(f"sizes_{len(s)}", np.array(s)) for s in (split.shape, (2, 2, 3, 32))]
+    before = [
+        gs.Node("Reshape", "Reshape", {}, [x, sizes[0]], [split]),
+        gs.Node("Transpose", "Transpose", {"perm": perm}, [split], [swapped]),
+        gs.Node("Reshape", "Reshape_2", {}, [swapped, sizes[1]], [norm.inputs[0]]),
+    ]
+    outputs = list(graph.outputs)
+    if also_read:
+        outputs.append(gs.Variable("z", np.float16, (2, 2, 3, 32)))
+        before.append(gs.Node("Neg", "Neg", {}, [norm.inputs[0]], outputs[1:]))
+    return gs.Graph([*before, norm], [x], outputs, opset=20)
+
+
+def test_a_norm_gathers_what_is_merged():
+    graph, other = merging_norm(), merging_norm()
+    assert let_norms_read_more(graph) == "1 layer norms merge neighbours, 0 add"
+    (node,) = graph.nodes
+    assert (node.op, node.name) == ("CoDetrMergeLayerNorm", "m/CoDetrMergeLayerNorm")
+    feeds = {"map": random_half((2, 4, 6, 8), 1)}
+    found, wanted = (in_plain_onnx(each, feeds) for each in (graph, other))
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("other", [{"perm": [0, 1, 3, 4, 2, 5]}, {"also_read": True}], ids=str)
+def test_what_else_is_merged_stays(other):
+    assert let_norms_read_more(merging_norm(**other)) == "0 layer norms merge neighbours, 0 add"
+
+
+def norm_of_sum(path: str, *, shape: tuple[int, ...] = (2, 5, 24), twice: bool = False) -> gs.Graph:
+    graph = norm_between_casts((2, 5, 24))
+    for node in graph.nodes:
+        node.name = node.name.replace("m/", f"{path}/")
+    fuse_layer_norms(graph)
+    (norm,) = graph.nodes
+    summands = [gs.Variable("a", np.float16, (2, 5, 24)), gs.Variable("b", np.float16, shape)]
+    add = gs.Node("Add", "Add", {}, summands, [norm.inputs[0]])
+    norm.inputs[0].name = "sum"
+    outputs, others = list(graph.outputs), []
+    if twice:
+        outputs.append(gs.Variable("z", np.float16, (2, 5, 24)))
+        others.append(gs.Node("Neg", "Neg", {}, [norm.inputs[0]], outputs[1:]))
+    return gs.Graph([add, *others, norm], summands, outputs, opset=20)
+
+
+def test_the_norm_behind_the_encoders_ffn_adds():
+    path = "encoder.layers.3.norm2"
+    graph, other = norm_of_sum(path), norm_of_sum(path)
+    assert let_norms_read_more(graph) == "0 layer norms merge neighbours, 1 add"
+    (node,) = graph.nodes
+    assert (node.op, [x.name for x in node.inputs]) == (
+        *("CoDetrAddLayerNorm", ["a", "weight", "bias", "b"]),
+    )
+    feeds = {name: random_half((2, 5, 24), seed) for seed, name in enumerate("ab")}
+    found, wanted = (in_plain_onnx(each, feeds) for each in (graph, other))
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"path": "encoder.layers.3.norm1"},
+        {"path": "decoder.layers.3.norm2"},
+        {"path": "encoder.layers.3.norm2", "shape": (24,)},
+        {"path": "encoder.layers.3.norm2", "twice": True},
+    ],
+    ids=str,
+)
+def test_another_sum_stays(other):
+    assert let_norms_read_more(norm_of_sum(**other)) == "0 layer norms merge neighbours, 0 add"
+
+
+def in_plain_onnx(graph: gs.Graph, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    assert write_out_custom_nodes(graph) == "1 custom nodes written out"
+    model = gs.export_onnx(graph, ir_version=10)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    found: np.ndarray = session.run(None, feeds)[0]
+    return found
+
+
+def random_half(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float16)

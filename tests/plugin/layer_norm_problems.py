@@ -16,8 +16,8 @@ EPSILON = 1e-5
 class Struct(ctypes.Structure):
     """``codetr::LayerNorm`` of plugin/csrc/layer_norm.h."""
 
-    _pointers = ("x", "weight", "bias", "output")
-    _numbers = ("type", "output_type", "rows", "channels")
+    _pointers = ("x", "added", "weight", "bias", "output")
+    _numbers = ("type", "output_type", "rows", "channels", "merged_width")
     _fields_ = [(name, ctypes.c_void_p) for name in _pointers] + [
         (name, ctypes.c_int32) for name in _numbers
     ]
@@ -28,22 +28,33 @@ class Problem:
     """Inputs of a norm."""
 
     x: torch.Tensor
-    """(R, C)."""
+    """(R, C), or a map (B, H, W, C/4) whose neighbours are merged."""
     weight: torch.Tensor
     """(C,) float32."""
     bias: torch.Tensor
     """(C,) float32."""
+    added: torch.Tensor | None = None
+    """(R, C)."""
 
     def to(self, dtype: torch.dtype, device: str = "cpu") -> Problem:
         """The rows in ``dtype``, everything on ``device``."""
         parameters = {name: getattr(self, name).to(device) for name in ("weight", "bias")}
-        return replace(self, x=self.x.to(device, dtype), **parameters)
+        added = None if self.added is None else self.added.to(device, dtype)
+        return replace(self, x=self.x.to(device, dtype), added=added, **parameters)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and channels of the output."""
+        channels = len(self.weight)
+        return self.x.numel() // channels, channels
 
     def struct(self, output: torch.Tensor) -> Struct:
         """Valid as long as the tensors are."""
-        pointers = (tensor.data_ptr() for tensor in (self.x, self.weight, self.bias, output))
+        tensors = (self.x, self.added, self.weight, self.bias, output)
+        pointers = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
         types = (TYPE_CODES[self.x.dtype], TYPE_CODES[output.dtype])
-        return Struct(*pointers, *types, *self.x.shape)
+        merged_width = self.x.shape[2] // 2 if self.x.ndim == 4 else 0
+        return Struct(*pointers, *types, *self.shape, merged_width)
 
 
 def make_problem(rows: int, channels: int, *, mean: float = 0.0, device: str = "cpu") -> Problem:
@@ -55,9 +66,24 @@ def make_problem(rows: int, channels: int, *, mean: float = 0.0, device: str = "
     return Problem(x=x, weight=weight, bias=bias)
 
 
+def make_sum(rows: int, channels: int) -> Problem:
+    """The same with a tensor that is added."""
+    problem = make_problem(rows, channels)
+    return replace(problem, added=problem.x.flip(0, 1) * 0.7)
+
+
+def make_map(batch: int, height: int, width: int, channels: int) -> Problem:
+    """A map whose neighbours are merged to rows of ``channels``."""
+    problem = make_problem(batch * height * width // 4, channels)
+    return replace(problem, x=problem.x.reshape(batch, height, width, channels // 4))
+
+
 def exact(problem: Problem) -> torch.Tensor:
     """(R, C) float64."""
-    weight, bias = problem.weight.double(), problem.bias.double()
-    return torch.nn.functional.layer_norm(
-        problem.x.double(), weight.shape, weight, bias, eps=EPSILON
-    )
+    x, weight, bias = (tensor.double() for tensor in (problem.x, problem.weight, problem.bias))
+    if problem.added is not None:
+        x = x + problem.added.double()
+    if x.ndim == 4:
+        parts = [x[:, row::2, column::2] for row in (0, 1) for column in (0, 1)]
+        x = torch.cat(parts, dim=-1).flatten(0, 2)
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps=EPSILON)

@@ -14,8 +14,8 @@ void check_window_attention(IPluginCreatorV3One& creator); // window_plugin_chec
 void check_group_norm(IPluginCreatorV3One& creator);       // norm_plugin_check.cpp
 void check_linear(IPluginCreatorV3One& creator);           // linear_plugin_check.cpp
 void check_linear_add(IPluginCreatorV3One& creator);       // the same
-void check_layer_norm(IPluginCreatorV3One& creator);
-void check_fp8(IPluginCreatorInterface* const* creators); // fp8_plugin_check.cpp       // layer_norm_plugin_check.cpp
+void check_layer_norm(IPluginCreatorV3One& creator);       // layer_norm_plugin_check.cpp
+void check_kinds(IPluginCreatorInterface* const* creators); // kinds_plugin_check.cpp
 
 namespace {
 
@@ -289,7 +289,7 @@ int main(int count, char** arguments) {
     auto* get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t creators = 0;
     auto& creator = *static_cast<IPluginCreatorV3One*>(get_creators(creators)[0]);
-    CHECK(creators == 11);
+    CHECK(creators == 13);
     CHECK(std::strcmp(creator.getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0);
     check_creation(creator);
     check_serialization(creator);
@@ -303,6 +303,6 @@ int main(int count, char** arguments) {
     check_linear(*static_cast<IPluginCreatorV3One*>(get_creators(creators)[3]));
     check_linear_add(*static_cast<IPluginCreatorV3One*>(get_creators(creators)[4]));
     check_layer_norm(*static_cast<IPluginCreatorV3One*>(get_creators(creators)[5]));
-    check_fp8(get_creators(creators) + 6);
+    check_kinds(get_creators(creators) + 6);
     return failures;
 }

@@ -5,7 +5,8 @@ import ctypes
 import pytest
 import torch
 
-from tests.plugin.layer_norm_problems import exact, make_problem
+from codetr.swin import PatchMerging
+from tests.plugin.layer_norm_problems import exact, make_map, make_problem, make_sum
 from tests.plugin.norm_problems import DTYPES
 from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8, error_in_ulps
 
@@ -26,7 +27,7 @@ def emulate(build_folder):
     library = ctypes.CDLL(str(build_folder / "libcodetr_emulation.so"))
 
     def run(problem, dtype=None):
-        rows, channels = problem.x.shape
+        rows, channels = problem.shape
         room = torch.full((rows + 1, channels), torch.nan).to(dtype or problem.x.dtype)
         library.emulate_layer_norm(ctypes.byref(problem.struct(room)))
         assert room[-1].float().isnan().all()
@@ -40,6 +41,34 @@ def emulate(build_folder):
 def test_agrees_with_float64(emulate, shape, dtype):
     problem = make_problem(*shape).to(DTYPES[dtype])
     assert error_in_ulps(emulate(problem), exact(problem)) <= 0.55  # NaN: not written
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(17, 192), (9, 256), (5, 768), (3, 392)], ids=str)
+def test_a_sum_is_normalised(emulate, shape, dtype):
+    problem = make_sum(*shape).to(DTYPES[dtype])
+    assert error_in_ulps(emulate(problem), exact(problem)) <= 0.55
+
+
+# Batch, height and width of the map; channels of the merged tokens.
+MAPS = [(1, 2, 2, 32), (2, 4, 6, 96), (1, 6, 10, 768), (3, 2, 4, 1536), (1, 4, 2, 3072)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", MAPS, ids=str)
+def test_neighbours_are_merged(emulate, shape, dtype):
+    problem = make_map(*shape).to(DTYPES[dtype])
+    assert error_in_ulps(emulate(problem), exact(problem)) <= 0.55
+
+
+def test_merging_is_that_of_the_model():
+    problem = make_map(2, 4, 6, 96)
+    merging = PatchMerging(24)
+    merging.norm.load_state_dict({"weight": problem.weight, "bias": problem.bias})
+    merging.reduction = torch.nn.Identity()
+    with torch.no_grad():
+        wanted = merging(problem.x).flatten(0, 2)
+    torch.testing.assert_close(exact(problem).float(), wanted)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -5,10 +5,10 @@ import ctypes
 import pytest
 import torch
 
-from tests.plugin.layer_norm_problems import exact, make_problem
+from tests.plugin.layer_norm_problems import exact, make_map, make_problem, make_sum
 from tests.plugin.norm_problems import DTYPES
 from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8, error_in_ulps
-from tests.plugin.test_layer_norm_kernel_emulated import SHAPES
+from tests.plugin.test_layer_norm_kernel_emulated import MAPS, SHAPES
 
 pytestmark = pytest.mark.gpu
 
@@ -37,7 +37,7 @@ def kernel(build_folder):
 
 
 def run(kernel, problem, dtype=None):
-    output = torch.full_like(problem.x, torch.nan).to(dtype or problem.x.dtype)
+    output = torch.full(problem.shape, torch.nan, device="cuda").to(dtype or problem.x.dtype)
     assert kernel(problem.struct(output)) == 0
     torch.cuda.synchronize()
     return output
@@ -47,6 +47,22 @@ def run(kernel, problem, dtype=None):
 @pytest.mark.parametrize("shape", [*SHAPES, *MODEL.values()], ids=str)
 def test_agrees_with_float64(kernel, shape, dtype):
     problem = make_problem(*shape).to(DTYPES[dtype], "cuda")
+    assert error_in_ulps(run(kernel, problem), exact(problem)) <= 0.6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [*SHAPES[:6], MODEL["encoder"]], ids=str)
+def test_a_sum_is_normalised(kernel, shape, dtype):
+    problem = make_sum(*shape).to(DTYPES[dtype], "cuda")
+    assert error_in_ulps(run(kernel, problem), exact(problem)) <= 0.6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    "shape", [*MAPS, (1, 320, 480, 768), (1, 160, 240, 1536), (2, 80, 120, 3072)], ids=str
+)
+def test_neighbours_are_merged(kernel, shape, dtype):
+    problem = make_map(*shape).to(DTYPES[dtype], "cuda")
     assert error_in_ulps(run(kernel, problem), exact(problem)) <= 0.6
 
 
@@ -106,6 +122,7 @@ def test_a_cuda_graph_captures_it(kernel):
     [
         *({"channels": 260}, {"channels": 4104}, {"channels": 0}, {"rows": -1}),
         *({"type": 0}, {"output_type": 2}, {"bias": None}, {"x": 8}),
+        *({"merged_width": 5}, {"merged_width": -1}),
     ],
     ids=str,
 )

@@ -102,6 +102,8 @@ def test_loading_twice_by_any_two_routes_is_harmless(run, first, second, tmp_pat
             ["window_size", "shift", "add_bias"],
             [],
             *[["activation"]] * 3,
+            [],
+            [],
         ],
     ]
 

@@ -164,7 +164,8 @@ float reciprocal(float x) { return 1.0F / x; }
 
 namespace {
 
-template <typename P, typename T, typename Output> void attend(codetr::WindowAttn const& problem, int blocks) {
+template <typename P, typename T, typename Output>
+void attend(codetr::WindowAttn const& problem, int blocks) {
     static_assert(P::kSharedBytes <= sizeof(codetr::shared_memory));
     operands.resize(P::kThreads / 32);
     copies.assign(P::kThreads, {});

@@ -89,6 +89,38 @@ bool rows_normalised(Shapes const& s, Values const&) {
     return fits && rows <= kMax32 && (channels == -1 || (channels <= 4096 && channels % 8 == 0));
 }
 
+bool sums_normalised(Shapes const& s, Values const& values) {
+    if (!rows_normalised({s[0], s[1], s[2], s[4]}, values) || s[3].nbDims != s[0].nbDims) {
+        return false;
+    }
+    for (int i = 0; i < s[0].nbDims; ++i) {
+        if (!agree(s[3].d[i], s[0].d[i])) {
+            return false;
+        }
+    }
+    return s[3].d[0] >= -1 && all_are_sizes(s);
+}
+
+bool merged_normalised(Shapes const& s, Values const&) {
+    if (!all_are_sizes(s)) {
+        return false;
+    }
+    auto const& x = s[0].d;
+    auto const& output = s[3].d;
+    Wide const channels = x[3] == -1 ? Wide{-1} : 4 * Wide{x[3]};
+    Wide rows = 1;
+    for (int i = 0; i < 3; ++i) {
+        rows *= x[i] == -1 ? 1 : x[i];
+    }
+    bool fits = rows <= kMax32 && channels <= 4096 && (channels == -1 || x[3] % 8 == 0)
+                && agree(s[1].d[0], channels) && agree(s[2].d[0], channels)
+                && agree(output[0], x[0]) && agree(output[3], channels);
+    for (int i = 1; i < 3; ++i) {
+        fits = fits && (x[i] == -1 || (x[i] % 2 == 0 && agree(output[i], x[i] / 2)));
+    }
+    return fits;
+}
+
 bool norm_type_fits(int tensor, DataType own, DataType first) {
     switch (tensor) {
     case 0: return own == DataType::kHALF || own == DataType::kBF16;
@@ -267,6 +299,37 @@ Case const kTokens = linear(
     {{3, {2, 1200, 192}}, {2, {768, 192}}, {1, {768}}, {3, {2, 1200, 768}}, {3, {2, 1200, 768}}},
     {{{0, 0}}, {{0, 1}}, {{0, 2}, {1, 1}}, {{1, 0}, {2, 0}}}, // B, S, K, N
     4);
+
+// Batch 2, a map of 30 x 40, 192 channels.
+Case const kSums{
+    "CoDetrAddLayerNorm",
+    {},
+    {{4, {2, 30, 40, 192}}, {1, {192}}, {1, {192}}, {4, {2, 30, 40, 192}}, {4, {2, 30, 40, 192}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{0, 3}, {1, 0}, {2, 0}}}, // B, H, W, C
+    sums_normalised,
+    [](Shapes const& s) { return s[0]; },
+    [](int tensor, DataType own, DataType first) {
+        return tensor == 4 ? own == first : norm_type_fits(tensor, own, first);
+    },
+    2,
+    3,
+};
+
+// Batch 2, a map of 30 x 40, 192 channels.
+Case const kMerged{
+    "CoDetrMergeLayerNorm",
+    {},
+    {{4, {2, 30, 40, 192}}, {1, {768}}, {1, {768}}, {4, {2, 15, 20, 768}}},
+    {{{0, 0}}, {{0, 1}}, {{0, 2}}, {{1, 0}, {2, 0}}}, // B, H, W, 4C
+    merged_normalised,
+    [](Shapes const& s) {
+        auto const& x = s[0].d;
+        auto const half = [](int64_t size) { return size == -1 ? -1 : size / 2; };
+        return Dims{4, {x[0], half(x[1]), half(x[2]), s[1].d[0]}};
+    },
+    norm_type_fits,
+    2,
+};
 
 // The same with fp8.
 Case const kWindowsToFp8 = of_fp8(

@@ -17,8 +17,8 @@ cublasLtMatmulAlgo_t algorithm_of(Product const& product, Layout const& weight, 
 }
 
 bool same(cublasLtMatmulAlgo_t const& a, cublasLtMatmulAlgo_t const& b) {
-    return a.type == b.type && a.output_type == b.output_type && a.outputs == b.outputs && a.inputs == b.inputs && a.rows == b.rows
-           && a.epilogue == b.epilogue;
+    return a.type == b.type && a.output_type == b.output_type && a.outputs == b.outputs
+           && a.inputs == b.inputs && a.rows == b.rows && a.epilogue == b.epilogue;
 }
 
 bool is_matrix(Layout const& layout) {

@@ -62,6 +62,8 @@ extern Case const kNorm;
 extern Case const kRows;   // layer norms
 extern Case const kMaps;   // linear layers of maps
 extern Case const kTokens; // of tokens, with a residual
+extern Case const kSums;   // layer norms of sums
+extern Case const kMerged; // of merged neighbours
 extern Case const kWindowsToFp8;
 extern Case const kRowsToFp8;
 extern Case const kMapsFp8;

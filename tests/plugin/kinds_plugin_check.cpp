@@ -1,4 +1,4 @@
-// As plugin_check.cpp, of what the plugins with fp8 say.
+// As plugin_check.cpp, of what the plugins say that are others with fp8, a sum or merged neighbours.
 #include "plugin_calls.h"
 
 using namespace plugin_calls;
@@ -116,10 +116,32 @@ void check_linear(IPluginCreatorInterface* const* creators) {
     to_fp8.refuses_null(5);
 }
 
+void check_norms(IPluginCreatorInterface* const* creators) {
+    Dims const tokens{3, {2, 1200, 256}}, channels{1, {256}};
+    Kind adding(creators[0], "CoDetrAddLayerNorm", {}, {tokens, channels, channels, tokens, tokens},
+                {kHalf, kReal, kReal, kHalf, kHalf});
+    adding.refuses_shape(3, {3, {2, 1200, 128}}, "added is (2, 1200, 128); wanted as x, where");
+    adding.refuses_shape(3, {4, {2, 30, 40, 256}}, "added is (2, 30, 40, 256)");
+    adding.refuses_shape(4, {3, {2, 600, 256}}, "output is (2, 600, 256); wanted as x");
+    adding.names_type(3, kReal, "added is float32; wanted the type of x");
+    adding.refuses_null(3);
+
+    Dims const x{4, {2, 30, 40, 192}}, wide{1, {768}};
+    Kind merging(creators[1], "CoDetrMergeLayerNorm", {}, {x, wide, wide, {4, {2, 15, 20, 768}}},
+                 {kHalf, kReal, kReal, kHalf});
+    merging.refuses_shape(0, {4, {2, 31, 40, 192}}, "x is (2, 31, 40, 192); wanted (B, H, W, C)");
+    merging.refuses_shape(0, {4, {2, 30, 41, 192}}, "x is (2, 30, 41, 192)");
+    merging.refuses_shape(0, {3, {2, 1200, 192}}, "x has rank 3");
+    merging.refuses_shape(1, {1, {192}}, "weight is (192); wanted (4C)");
+    merging.refuses_shape(3, {4, {2, 15, 40, 768}}, "output is (2, 15, 40, 768); wanted (B, H/2");
+    merging.refuses_shape(3, {4, {2, 15, 20, 192}}, "output is (2, 15, 20, 192)");
+    merging.refuses_null(0);
+}
+
 } // namespace
 
 // Those that CoDetrWindowAttentionToFp8 begins.
-void check_fp8(IPluginCreatorInterface* const* creators) {
+void check_kinds(IPluginCreatorInterface* const* creators) {
     int32_t const window = 12, shift = 6, add_bias = 1;
     Kind windows(creators[0], "CoDetrWindowAttentionToFp8",
                  {{"window_size", &window, PluginFieldType::kINT32, 1},
@@ -141,4 +163,5 @@ void check_fp8(IPluginCreatorInterface* const* creators) {
     rows.refuses_null(2);
 
     check_linear(creators + 2);
+    check_norms(creators + 5);
 }
