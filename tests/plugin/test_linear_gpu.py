@@ -76,7 +76,7 @@ def assert_right_fp8(output, problem):
     limit = 2e-2 + 1e-3 * expected.abs()
     if problem.inverse_scale is not None:  # rounding is by a sixteenth at most
         limit = 2e-2 * problem.inverse_scale + expected.abs() / 16
-    assert output.isfinite().all()
+    assert output.float().isfinite().all()
     assert ((output.double() - expected).abs() <= limit).all()
 
 
