@@ -12,8 +12,8 @@ from codetr.training.dataset import write_dataset
 from runtime.files import sha256_of
 
 PICTURES, SIZE = 100, (320, 320)
-"""Few pictures and small inputs, or the CPU takes many minutes. Smaller inputs still would squeeze pictures
-to sizes that the detector was not trained for."""
+"""Small inputs, or the CPU takes many minutes. Smaller ones still would squeeze pictures to sizes
+that the detector was not trained for."""
 LIMITS = {"fp32": 0.002, "fp16": 0.002, "bf16": 0.002, "fp8": 0.005}
 """How far AP may be from that of PyTorch in fp32."""
 
