@@ -34,7 +34,7 @@ from onnx_export.node import (
     WINDOW_OP_TYPE,
     WINDOW_TO_FP8_OP_TYPE,
 )
-from onnx_export.passes import Pass
+from onnx_export.passes import Pass, become, bypass
 
 _MULTIPLYING = {
     LINEAR_OP_TYPE: LINEAR_FP8_OP_TYPE,
@@ -111,7 +111,7 @@ def _multiply_fp8(layer: gs.Node, path: str, x_scale: np.float16) -> None:
     layer.inputs[1] = gs.Constant(f"{path}.weight_fp8", weight)
     layer.inputs.append(_number(f"{path}.input_scale", x_scale))
     layer.inputs.append(_number(f"{path}.weight_scale", weight_scale))
-    _become(layer, _MULTIPLYING[layer.op])
+    become(layer, _MULTIPLYING[layer.op])
 
 
 def _give_fp8(graph: gs.Graph, layer: gs.Node, path: str, scale: np.float16) -> bool:
@@ -129,14 +129,9 @@ def _give_fp8(graph: gs.Graph, layer: gs.Node, path: str, scale: np.float16) -> 
             producer.inputs[index] = gs.Constant(f"{parameter.name}_fp8", values)
     else:
         producer.inputs.append(_number(f"{path}.inverse_scale", 1 / np.float32(scale)))
-    _become(producer, _GIVING[producer.op])
+    become(producer, _GIVING[producer.op])
     x.dtype, x.name = E4M3, producer.name
     return False
-
-
-def _become(node: gs.Node, op_type: str) -> None:
-    node.name = node.name.removesuffix(node.op) + op_type
-    node.op = op_type
 
 
 def _number(name: str, number: np.floating) -> gs.Constant:
@@ -157,7 +152,7 @@ def with_half_precision(graph: gs.Graph, node: gs.Node) -> gs.Node:
         outputs = [gs.Variable(f"{node.name}/output", np.float16, node.outputs[0].shape)]
         parameters = scale_and_type(f"{node.name}/output", scale)
         quantising = quantise(graph, f"{node.name}/QuantizeLinear", outputs[0], parameters)
-        _replace_output(node, quantising)
+        bypass(node, quantising)
         op_type = _half(_GIVING, op_type)
     if op_type in _MULTIPLYING.values():
         weight_scale, x_scale = inputs.pop(), inputs.pop()
@@ -175,11 +170,3 @@ def with_half_precision(graph: gs.Graph, node: gs.Node) -> gs.Node:
 def _half(ops: Mapping[str, str], op_type: str) -> str:
     (found,) = (half for half, fp8 in ops.items() if fp8 == op_type)
     return found
-
-
-def _replace_output(node: gs.Node, tensor: gs.Tensor) -> None:
-    """Let the readers of the node's output read ``tensor``."""
-    for reader in list(node.outputs[0].outputs):
-        for index, each in enumerate(reader.inputs):
-            if each is node.outputs[0]:
-                reader.inputs[index] = tensor

@@ -17,7 +17,7 @@ from onnx_export.node import (
     MERGE_LAYER_NORM_OP_TYPE,
     PLUGIN_ATTRIBUTES,
 )
-from onnx_export.passes import onnx_type
+from onnx_export.passes import become, onnx_type
 from onnx_export.writer import NodeWriter
 
 _OP_TYPE = "LayerNormalization"
@@ -72,13 +72,14 @@ def let_norms_read_more(graph: gs.Graph) -> str:
     for norm in [node for node in graph.nodes if node.op == LAYER_NORM_OP_TYPE]:
         if merged := _merged_map(norm):
             norm.inputs[0] = merged
-            _become(norm, MERGE_LAYER_NORM_OP_TYPE)
+            become(norm, MERGE_LAYER_NORM_OP_TYPE)
             merging += 1
         elif _BEHIND_FFN.fullmatch(norm.name) and (summands := _summands(norm)):
             norm.inputs[0] = summands[0]
             norm.inputs.append(summands[1])
-            _become(norm, ADD_LAYER_NORM_OP_TYPE)
+            become(norm, ADD_LAYER_NORM_OP_TYPE)
             adding += 1
+        norm.outputs[0].name = norm.name
     graph.cleanup().toposort()
     return f"{merging} layer norms merge neighbours, {adding} add"
 
@@ -107,11 +108,6 @@ def _summands(norm: gs.Node) -> list[gs.Tensor] | None:
 def _only_producer(tensor: gs.Tensor) -> gs.Node | None:
     """What gives the tensor, if it does so for one reader alone."""
     return tensor.inputs[0] if tensor.inputs and len(tensor.outputs) == 1 else None
-
-
-def _become(norm: gs.Node, op_type: str) -> None:
-    norm.name = norm.name.removesuffix(norm.op) + op_type
-    norm.op, norm.outputs[0].name = op_type, norm.name
 
 
 class PlainLayerNorm(NodeWriter):

@@ -139,7 +139,7 @@ def _register_fp8() -> None:
         inputs=(("qkv", "T", ""), ("padding", "T", ""), ("bias", "T", ""), inverse),
         output=("output", _FP8, "(B, H, W, C)"),
         attributes=("window_size", "shift", "add_bias"),
-        infer=_to_fp8(_infer_attended),
+        infer=_to(TensorProto.FLOAT8E4M3FN, _infer_attended),
     )
     _register(
         LAYER_NORM_TO_FP8_OP_TYPE,
@@ -147,14 +147,14 @@ def _register_fp8() -> None:
         inputs=(("x", "T", ""), ("weight", _FLOAT, "(C)"), ("bias", _FLOAT, "(C)")),
         output=("output", _FP8, "as x"),
         attributes=(),
-        infer=_to_fp8(_infer_same),
+        infer=_to(TensorProto.FLOAT8E4M3FN, _infer_same),
     )
     factors = (("x", _FP8, "(..., K)"), ("weight", _FP8, "(N, K)"), ("bias", "T", "(N)"))
     residual = ("residual", "T", "(..., N)")
     scales = (("x_scale", _FLOAT, "(1)"), ("weight_scale", _FLOAT, "(1)"))
     for op_type, others, output, infer in (
-        (LINEAR_FP8_OP_TYPE, scales, "T", _to_half(_infer_linear)),
-        (LINEAR_ADD_FP8_OP_TYPE, (residual, *scales), "T", _to_half(_infer_linear)),
+        (LINEAR_FP8_OP_TYPE, scales, "T", _to(TensorProto.FLOAT16, _infer_linear)),
+        (LINEAR_ADD_FP8_OP_TYPE, (residual, *scales), "T", _to(TensorProto.FLOAT16, _infer_linear)),
         (LINEAR_FP8_TO_FP8_OP_TYPE, (*scales, inverse), _FP8, _infer_linear),
     ):
         _register(
@@ -292,14 +292,6 @@ def _infer_linear(context: Any) -> None:
     if x.tensor_type.HasField("shape") and weight.tensor_type.HasField("shape"):
         output.tensor_type.shape.dim[-1].CopyFrom(weight.tensor_type.shape.dim[0])
     context.set_output_type(0, output)
-
-
-def _to_fp8(infer: Callable[[Any], None]) -> Callable[[Any], None]:
-    return _to(TensorProto.FLOAT8E4M3FN, infer)
-
-
-def _to_half(infer: Callable[[Any], None]) -> Callable[[Any], None]:
-    return _to(TensorProto.FLOAT16, infer)
 
 
 def _to(element: int, infer: Callable[[Any], None]) -> Callable[[Any], None]:

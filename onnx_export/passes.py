@@ -48,7 +48,7 @@ def remove_cast_pairs(graph: gs.Graph) -> str:
         if producer is not None and producer.op == "Cast" and _is_lossless(producer):
             source = producer.inputs[0]
         if onnx_type(source) == node.attrs["to"] and node.outputs[0] not in graph.outputs:
-            _bypass(node, source)
+            bypass(node, source)
             removed += 1
     graph.cleanup().toposort()
     return f"{removed} casts removed"
@@ -89,10 +89,16 @@ def _is_lossless(cast: gs.Node) -> bool:
     return (onnx_type(cast.inputs[0]), cast.attrs["to"]) in _LOSSLESS
 
 
-def _bypass(node: gs.Node, source: gs.Tensor) -> None:
-    """Let the consumers of the node's output read ``source``."""
+def bypass(node: gs.Node, source: gs.Tensor) -> None:
+    """Let the consumers of the node's output read ``source``; the node is left without outputs."""
     for consumer in list(node.outputs[0].outputs):
         for index, tensor in enumerate(consumer.inputs):
             if tensor is node.outputs[0]:
                 consumer.inputs[index] = source
     node.outputs.clear()
+
+
+def become(node: gs.Node, op_type: str) -> None:
+    """Make another operator of a node that is named after its own."""
+    node.name = node.name.removesuffix(node.op) + op_type
+    node.op = op_type
