@@ -70,14 +70,34 @@ def test_agrees_with_float64(library, size, activation, adds, dtype):
 KINDS = {"alone": {}, "residual": {"adds": True}, "to_fp8": {"to_fp8": True}}
 
 
+STEP = 32
+"""Products that Hopper's tensor cores add to a sum at a time, in fp8."""
+
+
 def assert_right_fp8(output, problem):
-    """Sums of 8-bit products with fewer digits than float32 has; then the output's rounding."""
+    """Each step cuts a sum, up to the largest on the way, to 14 digits; then the output's rounding.
+
+    By how much is from what others measured of Hopper (arXiv 2412.19437, 3.3.2: "around 14 bits").
+    """
     expected = exact(problem)
-    limit = 2e-2 + 1e-3 * expected.abs()
+    steps = problem.x.shape[1] // STEP
+    limit = 2e-3 + steps * 2.0**-13 * largest_sums(problem) + 1e-3 * expected.abs()
     if problem.inverse_scale is not None:  # rounding is by a sixteenth at most
-        limit = 2e-2 * problem.inverse_scale + expected.abs() / 16
+        limit = limit * problem.inverse_scale + expected.abs() / 16
     assert output.float().isfinite().all()
-    assert ((output.double() - expected).abs() <= limit).all()
+    excess = (output.double() - expected).abs() / limit
+    assert excess.max() <= 1
+
+
+def largest_sums(problem):
+    """(R, N): of what is added up step by step, the largest magnitude."""
+    largest = torch.zeros(len(problem.x), len(problem.weight), device=problem.x.device)
+    total = torch.zeros_like(largest)
+    x, weight = problem.x.float() * problem.x_scale, problem.weight.float() * problem.weight_scale
+    for columns, rows in zip(x.split(STEP, dim=1), weight.split(STEP, dim=1), strict=True):
+        total += columns @ rows.T
+        largest = torch.maximum(largest, total.abs())
+    return largest
 
 
 @pytest.mark.parametrize("kind", KINDS)
