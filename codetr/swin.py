@@ -19,12 +19,26 @@ PATCH_SIZE = 4
 MLP_RATIO = 4
 
 
+class PatchConv(nn.Conv2d):
+    """4x4 convolution of stride 4: a product of every patch."""
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__(3, out_channels, PATCH_SIZE, stride=PATCH_SIZE)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) with H and W multiples of 4 -> (B, H/4, W/4, C)."""
+        height, width = (size // PATCH_SIZE for size in images.shape[2:])
+        rows = images.reshape(-1, 3, height, PATCH_SIZE, width, PATCH_SIZE)
+        patches = rows.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (B, H/4, W/4, 48)
+        return F.linear(patches, self.weight.flatten(1), self.bias)
+
+
 class PatchEmbed(nn.Module):
     """4x4 patches to tokens, then LayerNorm."""
 
     def __init__(self, embed_dims: int) -> None:
         super().__init__()
-        self.projection = nn.Conv2d(3, embed_dims, PATCH_SIZE, stride=PATCH_SIZE)
+        self.projection = PatchConv(embed_dims)
         self.norm = LayerNorm(embed_dims)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -34,7 +48,7 @@ class PatchEmbed(nn.Module):
         below, right = int(-height % PATCH_SIZE), int(-width % PATCH_SIZE)
         if below or right:
             images = F.pad(images, (0, right, 0, below))
-        return self.norm(self.projection(images).permute(0, 2, 3, 1))
+        return self.norm(self.projection(images))
 
 
 class PatchMerging(nn.Module):

@@ -9,13 +9,14 @@ import onnx_graphsurgeon as gs
 from torch import nn
 
 from codetr.model import CoDino
+from codetr.swin import PatchConv
 from onnx_export.node import DOMAIN, LINEAR_ADD_OP_TYPE, LINEAR_OP_TYPE, PLUGIN_ATTRIBUTES
 from onnx_export.passes import Pass
 from onnx_export.precision import Precision, fp8_products
 from onnx_export.writer import NodeWriter
 
 _LAYERS = re.compile(
-    r"backbone\.stages\.\d+\.blocks\.\d+\.(attn\.proj|fc1|fc2)"
+    r"backbone\.patch_embed\.projection|backbone\.stages\.\d+\.blocks\.\d+\.(attn\.proj|fc1|fc2)"
     r"|encoder\.layers\.\d+\.self_attn\.\w+"
 )
 """Those with many rows; the decoder's few take TensorRT no time to speak of. The encoder's FFN is
@@ -32,7 +33,8 @@ def linear_layers(model: CoDino, precision: Precision) -> list[str]:
     return [
         path
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and (_LAYERS.fullmatch(path) or path in quantised)
+        if isinstance(module, (nn.Linear, PatchConv))
+        and (_LAYERS.fullmatch(path) or path in quantised)
     ]
 
 
@@ -64,7 +66,11 @@ def _fuse(graph: gs.Graph, product: gs.Node) -> None:
     (last,) = product.outputs[0].outputs
     bias = _other_input(last, product.outputs[0])
     path = product.name.removesuffix("/MatMul")
-    inputs = [product.inputs[0], _transposed(graph, product.inputs[1], f"{path}/Transpose"), bias]
+    inputs = [
+        product.inputs[0],
+        _transposed(graph, product.inputs[1], f"{path}.weight/Transpose"),
+        bias,
+    ]
     op_type = LINEAR_OP_TYPE
     if path.endswith(_ADDING):
         sums = last.outputs[0]

@@ -85,8 +85,8 @@ def test_the_plugin_multiplies_and_quantises(nodes):
     }
     assert counts["QuantizeLinear"] == 2  # what the encoder's FFN adds to is read as it is too
     assert counts["DequantizeLinear"] == counts["CoDetrWindowAttention"] == 0
-    # Of the encoder's attention.
-    assert (counts["CoDetrLinear"], counts["CoDetrLinearAdd"]) == (4, 2)
+    # Of the patches and the encoder's attention.
+    assert (counts["CoDetrLinear"], counts["CoDetrLinearAdd"]) == (1 + 4, 2)
 
 
 def test_what_is_fp8_goes_from_node_to_node(nodes):

@@ -112,6 +112,7 @@ def test_linear_layers_are_custom_nodes(files):
 
 def expected_layers():
     """Module path, op type, (N, K) and activation: 1 is GELU."""
+    yield "backbone.patch_embed.projection", LINEAR, [32, 3 * 4 * 4], 0
     for stage, channels in enumerate((32, 64, 128, 256)):
         for block in range(2):
             path = f"backbone.stages.{stage}.blocks.{block}"
@@ -130,9 +131,9 @@ def test_with_fp8_all_that_are_quantised_are_nodes():
     half, fp8 = (linear_layers(model, precision) for precision in ("fp16", "fp8"))
     assert set(half) == {path for path, *_ in expected_layers()}
     assert set(fp8) == {*half, *fp8_products(model)}
-    # Of Swin's 8 blocks qkv, fc1, proj and fc2; of the encoder's 2 layers value_proj, sampling and
-    # fc1, output_proj and fc2.
-    assert count_linear(fp8) == {LINEAR: 2 * 8 + 3 * 2, ADD: 2 * 8 + 2 * 2}
+    # The patches'; of Swin's 8 blocks qkv, fc1, proj and fc2; of the encoder's 2 layers value_proj,
+    # sampling and fc1, output_proj and fc2.
+    assert count_linear(fp8) == {LINEAR: 1 + 2 * 8 + 3 * 2, ADD: 2 * 8 + 2 * 2}
 
 
 def test_residual_streams_go_from_node_to_node(files):
