@@ -1,8 +1,8 @@
 """Linear layers as the plugin computes them in fp8 (E4M3), and what they read as fp8 at once.
 
 A tensor that only such a layer reads is quantised by the kernel that makes it, so that it never
-lies in memory as float16: by a layer norm, by window attention, or by the layer before. Any other
-gets a QuantizeLinear, which is a pass of its own.
+lies in memory as float16: by a layer norm, by window attention, or by the layer before. A layer
+norm that others read too gives both. Any other tensor gets a QuantizeLinear, a pass of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from onnx_export.fp8 import (
 )
 from onnx_export.linear import count_linear
 from onnx_export.node import (
+    LAYER_NORM_AND_FP8_OP_TYPE,
     LAYER_NORM_OP_TYPE,
     LAYER_NORM_TO_FP8_OP_TYPE,
     LINEAR_ADD_FP8_OP_TYPE,
@@ -49,7 +50,7 @@ _GIVING = {
 }
 """Nodes: what they are with an output of fp8."""
 
-FP8_OP_TYPES = frozenset({*_MULTIPLYING.values(), *_GIVING.values()})
+FP8_OP_TYPES = frozenset({*_MULTIPLYING.values(), *_GIVING.values(), LAYER_NORM_AND_FP8_OP_TYPE})
 
 
 def quantise_nodes_by(scales: Mapping[str, float]) -> Pass:
@@ -83,6 +84,7 @@ def count_fp8(products: Collection[str], counts: Mapping[str, int]) -> dict[str,
     adding, alone = layers[LINEAR_ADD_OP_TYPE], layers[LINEAR_OP_TYPE]
     hidden = sum(path.endswith("fc2") for path in products)  # behind an fc1
     norms = sum(path.startswith("backbone.") and path.endswith(("qkv", "fc1")) for path in products)
+    both = sum(path.startswith("encoder.") and path.endswith("fc1") for path in products)
     windows = counts[WINDOW_OP_TYPE]
     return {
         LINEAR_OP_TYPE: counts[LINEAR_OP_TYPE] - alone,
@@ -90,11 +92,12 @@ def count_fp8(products: Collection[str], counts: Mapping[str, int]) -> dict[str,
         LINEAR_FP8_TO_FP8_OP_TYPE: hidden,
         LINEAR_ADD_OP_TYPE: counts[LINEAR_ADD_OP_TYPE] - adding,
         LINEAR_ADD_FP8_OP_TYPE: adding,
-        LAYER_NORM_OP_TYPE: counts[LAYER_NORM_OP_TYPE] - norms,
+        LAYER_NORM_OP_TYPE: counts[LAYER_NORM_OP_TYPE] - norms - both,
         LAYER_NORM_TO_FP8_OP_TYPE: norms,
+        LAYER_NORM_AND_FP8_OP_TYPE: both,
         WINDOW_OP_TYPE: 0,
         WINDOW_TO_FP8_OP_TYPE: windows,
-        "QuantizeLinear": len(products) - hidden - norms - windows,
+        "QuantizeLinear": len(products) - hidden - norms - both - windows,
         "DequantizeLinear": 0,
     }
 
@@ -118,6 +121,13 @@ def _give_fp8(graph: gs.Graph, layer: gs.Node, path: str, scale: np.float16) -> 
     """Let the layer read fp8; whether that takes a pass of its own."""
     x = layer.inputs[0]
     producer = x.inputs[0] if x.inputs else None
+    if producer is not None and producer.op == LAYER_NORM_OP_TYPE and len(x.outputs) > 1:
+        become(producer, LAYER_NORM_AND_FP8_OP_TYPE)
+        producer.inputs.append(_number(f"{path}.inverse_scale", 1 / np.float32(scale)))
+        x.name = producer.name
+        layer.inputs[0] = gs.Variable(f"{producer.name}/quantised", E4M3, x.shape)
+        producer.outputs.append(layer.inputs[0])
+        return False
     if producer is None or producer.op not in _GIVING or len(x.outputs) > 1:
         parameters = scale_and_type(f"{path}.input_half", scale)
         layer.inputs[0] = quantise(graph, f"{path}/QuantizeLinear", x, parameters)
@@ -142,18 +152,21 @@ def with_half_precision(graph: gs.Graph, node: gs.Node) -> gs.Node:
     """Replace a node with fp8 by the same one of half precision, between DQ and Q.
 
     Returns:
-        That node; the other's output is the Q's.
+        That node; the other's output of fp8 is the Q's.
     """
     inputs, outputs, op_type = list(node.inputs), list(node.outputs), node.op
     scale = np.float16(1)
-    if op_type in (WINDOW_TO_FP8_OP_TYPE, LINEAR_FP8_TO_FP8_OP_TYPE):
+    both = op_type == LAYER_NORM_AND_FP8_OP_TYPE
+    if both or op_type in (WINDOW_TO_FP8_OP_TYPE, LINEAR_FP8_TO_FP8_OP_TYPE):
         scale = np.float16(1 / inputs.pop().values[0])
-    if op_type in _GIVING.values():
-        outputs = [gs.Variable(f"{node.name}/output", np.float16, node.outputs[0].shape)]
+    if both or op_type in _GIVING.values():
+        shape = node.outputs[0].shape
+        half = outputs[0] if both else gs.Variable(f"{node.name}/output", np.float16, shape)
+        outputs = [half]
         parameters = scale_and_type(f"{node.name}/output", scale)
-        quantising = quantise(graph, f"{node.name}/QuantizeLinear", outputs[0], parameters)
+        quantising = quantise(graph, f"{node.name}/QuantizeLinear", half, parameters)
         bypass(node, quantising)
-        op_type = _half(_GIVING, op_type)
+        op_type = LAYER_NORM_OP_TYPE if both else _half(_GIVING, op_type)
     if op_type in _MULTIPLYING.values():
         weight_scale, x_scale = inputs.pop(), inputs.pop()
         for index, constant in enumerate((x_scale, weight_scale)):

@@ -21,6 +21,7 @@ ADD_LAYER_NORM_OP_TYPE = "CoDetrAddLayerNorm"
 MERGE_LAYER_NORM_OP_TYPE = "CoDetrMergeLayerNorm"
 WINDOW_TO_FP8_OP_TYPE = "CoDetrWindowAttentionToFp8"
 LAYER_NORM_TO_FP8_OP_TYPE = "CoDetrLayerNormToFp8"
+LAYER_NORM_AND_FP8_OP_TYPE = "CoDetrLayerNormAndFp8"
 LINEAR_FP8_OP_TYPE = "CoDetrLinearFp8"
 LINEAR_ADD_FP8_OP_TYPE = "CoDetrLinearAddFp8"
 LINEAR_FP8_TO_FP8_OP_TYPE = "CoDetrLinearFp8ToFp8"
@@ -59,7 +60,7 @@ def register_schemas() -> None:
             ("level_sizes", "tensor(int32)", "(L, 2) height and width of each level"),
             ("valid_sizes", "tensor(int32)", "(B or 1, L, 2) what of each level is picture"),
         ),
-        output=("output", "T", "(B, Q, C)"),
+        outputs=[("output", "T", "(B, Q, C)")],
         attributes=("num_heads", "num_points"),
         infer=_infer_sampled,
     )
@@ -71,7 +72,7 @@ def register_schemas() -> None:
             ("padding", "T", "(3C): the same of a padded token, which is the bias"),
             ("bias", "T", "(M, N, N): added to the logits of M heads and N tokens of a window"),
         ),
-        output=("output", "T", "(B, H, W, C)"),
+        outputs=[("output", "T", "(B, H, W, C)")],
         attributes=("window_size", "shift", "add_bias"),
         infer=_infer_attended,
     )
@@ -83,7 +84,7 @@ def register_schemas() -> None:
             ("weight", "tensor(float)", "(C)"),
             ("bias", "tensor(float)", "(C)"),
         ),
-        output=("output", "T", "(B, H, W, C)"),
+        outputs=[("output", "T", "(B, H, W, C)")],
         attributes=("num_groups",),
         infer=_infer_same,
     )
@@ -94,7 +95,7 @@ def register_schemas() -> None:
             op_type,
             "x W^T + b + residual; of it GELU by tanh (`activation` 1) or ReLU (2).",
             inputs=(*factors, *added),
-            output=("output", "T", "(..., N)"),
+            outputs=[("output", "T", "(..., N)")],
             attributes=("activation",),
             infer=_infer_linear,
         )
@@ -106,7 +107,7 @@ def register_schemas() -> None:
             ("weight", "tensor(float)", "(C)"),
             ("bias", "tensor(float)", "(C)"),
         ),
-        output=("output", "T", "as x"),
+        outputs=[("output", "T", "as x")],
         attributes=(),
         infer=_infer_same,
     )
@@ -115,7 +116,7 @@ def register_schemas() -> None:
         ADD_LAYER_NORM_OP_TYPE,
         f"{LAYER_NORM_OP_TYPE} of x + added.",
         inputs=(("x", "T", "(B, H, W, C) or (B, S, C)"), *parameters, ("added", "T", "as x")),
-        output=("output", "T", "as x"),
+        outputs=[("output", "T", "as x")],
         attributes=(),
         infer=_infer_same,
     )
@@ -123,7 +124,7 @@ def register_schemas() -> None:
         MERGE_LAYER_NORM_OP_TYPE,
         f"{LAYER_NORM_OP_TYPE} of 2 x 2 tokens as one, in the order (row, column, channel).",
         inputs=(("x", "T", "(B, H, W, C/4)"), *parameters),
-        output=("output", "T", "(B, H/2, W/2, C)"),
+        outputs=[("output", "T", "(B, H/2, W/2, C)")],
         attributes=(),
         infer=_infer_merged,
     )
@@ -132,22 +133,31 @@ def register_schemas() -> None:
 
 def _register_fp8() -> None:
     """The same with fp8: ``ToFp8`` is of outputs, ``Fp8`` of what a linear layer multiplies."""
-    inverse = ("inverse_scale", _FLOAT, "(1): one by the scale of the output")
+    inverse = ("inverse_scale", _FLOAT, "(1): one by the scale of what is quantised")
+    parameters = (("weight", _FLOAT, "(C)"), ("bias", _FLOAT, "(C)"))
     _register(
         WINDOW_TO_FP8_OP_TYPE,
         f"{WINDOW_OP_TYPE} whose output is quantised.",
         inputs=(("qkv", "T", ""), ("padding", "T", ""), ("bias", "T", ""), inverse),
-        output=("output", _FP8, "(B, H, W, C)"),
+        outputs=[("output", _FP8, "(B, H, W, C)")],
         attributes=("window_size", "shift", "add_bias"),
         infer=_to(TensorProto.FLOAT8E4M3FN, _infer_attended),
     )
     _register(
         LAYER_NORM_TO_FP8_OP_TYPE,
         f"{LAYER_NORM_OP_TYPE} whose output is quantised; its scale is in weight and bias.",
-        inputs=(("x", "T", ""), ("weight", _FLOAT, "(C)"), ("bias", _FLOAT, "(C)")),
-        output=("output", _FP8, "as x"),
+        inputs=(("x", "T", ""), *parameters),
+        outputs=[("output", _FP8, "as x")],
         attributes=(),
         infer=_to(TensorProto.FLOAT8E4M3FN, _infer_same),
+    )
+    _register(
+        LAYER_NORM_AND_FP8_OP_TYPE,
+        f"{LAYER_NORM_OP_TYPE} whose output is there twice: as it is, and quantised.",
+        inputs=(("x", "T", ""), *parameters, inverse),
+        outputs=[("output", "T", "as x"), ("quantised", _FP8, "as x")],
+        attributes=(),
+        infer=_infer_same_and_fp8,
     )
     factors = (("x", _FP8, "(..., K)"), ("weight", _FP8, "(N, K)"), ("bias", "T", "(N)"))
     residual = ("residual", "T", "(..., N)")
@@ -161,7 +171,7 @@ def _register_fp8() -> None:
             op_type,
             "x W^T + b + residual of fp8; of it GELU by tanh (`activation` 1) or ReLU (2).",
             inputs=(*factors, *others),
-            output=("output", output, "(..., N)"),
+            outputs=[("output", output, "(..., N)")],
             attributes=("activation",),
             infer=infer,
         )
@@ -172,7 +182,7 @@ def _register(
     doc: str,
     *,
     inputs: Iterable[tuple[str, str, str]],
-    output: tuple[str, str, str],
+    outputs: Iterable[tuple[str, str, str]],
     attributes: Iterable[str],
     infer: Callable[[Any], None],
 ) -> None:
@@ -184,7 +194,7 @@ def _register(
         1,
         doc=doc,
         inputs=[define.FormalParameter(*parameter) for parameter in inputs],
-        outputs=[define.FormalParameter(*output)],
+        outputs=[define.FormalParameter(*parameter) for parameter in outputs],
         type_constraints=[("T", _FLOATS, "type of all that is computed with")],
         attributes=[define.Attribute(*item, "", required=True) for item in kinds.items()],
     )
@@ -267,6 +277,16 @@ def _infer_attended(context: Any) -> None:
 def _infer_same(context: Any) -> None:
     """Type and shape of the first input."""
     context.set_output_type(0, context.get_input_type(0))
+
+
+def _infer_same_and_fp8(context: Any) -> None:
+    """Type and shape of the first input, and its shape in fp8."""
+    x = context.get_input_type(0)
+    quantised = onnx.TypeProto()
+    quantised.CopyFrom(x)
+    quantised.tensor_type.elem_type = TensorProto.FLOAT8E4M3FN
+    for index, output in enumerate((x, quantised)):
+        context.set_output_type(index, output)
 
 
 def _infer_merged(context: Any) -> None:

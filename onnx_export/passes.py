@@ -90,12 +90,12 @@ def _is_lossless(cast: gs.Node) -> bool:
 
 
 def bypass(node: gs.Node, source: gs.Tensor) -> None:
-    """Let the consumers of the node's output read ``source``; the node is left without outputs."""
-    for consumer in list(node.outputs[0].outputs):
+    """Let the consumers of the node's last output read ``source``; the node loses that output."""
+    bypassed = node.outputs.pop()
+    for consumer in list(bypassed.outputs):
         for index, tensor in enumerate(consumer.inputs):
-            if tensor is node.outputs[0]:
+            if tensor is bypassed:
                 consumer.inputs[index] = source
-    node.outputs.clear()
 
 
 def become(node: gs.Node, op_type: str) -> None:

@@ -74,7 +74,7 @@ class GroupNormOperator final : public Operator {
         return group_norm_workspace(static_cast<int32_t>(batch), values[0]);
     }
 
-    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to,
+    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* const* to,
                        void* workspace, Values const& values, int32_t,
                        cudaStream_t stream) const noexcept override {
         auto const size = [in](int dimension) {
@@ -84,7 +84,7 @@ class GroupNormOperator final : public Operator {
         problem.x = from[kX];
         problem.weight = static_cast<float const*>(from[kWeight]);
         problem.bias = static_cast<float const*>(from[kBias]);
-        problem.output = to;
+        problem.output = to[0];
         problem.workspace = workspace;
         problem.type = type_of(in[kX].type);
         problem.batch = size(0);

@@ -19,10 +19,10 @@ cudaError_t normalise(LayerNorm const& p, cudaStream_t stream) {
 
 template <typename T> cudaError_t normalise_any(LayerNorm const& p, cudaStream_t stream) {
     if (p.merged_width != 0) {
-        return normalise<T, T, MergedRows>(p, stream);
+        return normalise<T, As<T>, MergedRows>(p, stream);
     }
-    return p.added != nullptr ? normalise<T, T, AddedRows>(p, stream)
-                              : normalise<T, T, GivenRows>(p, stream);
+    return p.added != nullptr ? normalise<T, As<T>, AddedRows>(p, stream)
+                              : normalise<T, As<T>, GivenRows>(p, stream);
 }
 
 bool fits_together(LayerNorm const& p) {
@@ -42,7 +42,7 @@ bool all_aligned(LayerNorm const& p) {
             return false;
         }
     }
-    return aligned(p.added, 16);
+    return aligned(p.added, 16) && aligned(p.quantised, 16);
 }
 
 } // namespace
@@ -55,13 +55,18 @@ cudaError_t layer_norm(LayerNorm const& problem, cudaStream_t stream) noexcept {
         return cudaSuccess;
     }
     bool const is_given = problem.added == nullptr && problem.merged_width == 0;
-    bool const to_fp8 = problem.type == DataType::kFloat16 && is_given
-                        && problem.output_type == DataType::kFloat8;
-    if (!all_aligned(problem) || (problem.output_type != problem.type && !to_fp8)) {
+    bool const can_be_fp8 = problem.type == DataType::kFloat16 && is_given;
+    bool const to_fp8 = can_be_fp8 && problem.output_type == DataType::kFloat8;
+    bool const and_fp8 = problem.quantised != nullptr;
+    if (!all_aligned(problem) || (problem.output_type != problem.type && !to_fp8)
+        || (and_fp8 && (!can_be_fp8 || to_fp8 || problem.inverse_scale == nullptr))) {
         return cudaErrorInvalidValue;
     }
     if (to_fp8) {
-        return normalise<__half, __nv_fp8_e4m3, GivenRows>(problem, stream);
+        return normalise<__half, As<__nv_fp8_e4m3>, GivenRows>(problem, stream);
+    }
+    if (and_fp8) {
+        return normalise<__half, AsHalfAndFp8, GivenRows>(problem, stream);
     }
     switch (problem.type) {
     case DataType::kFloat16: return normalise_any<__half>(problem, stream);

@@ -92,6 +92,16 @@ struct MergedRows {
     }
 };
 
+// What rows are written as: one type, or float16 and float8.
+template <typename T> struct As {
+    using Type = T;
+    static constexpr bool kAndFp8 = false;
+};
+struct AsHalfAndFp8 {
+    using Type = __half;
+    static constexpr bool kAndFp8 = true;
+};
+
 // Grid: runs of kLayerNormRows rows.
 template <typename T, typename Output, typename Rows, int kLanes, int kPieces>
 __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm problem) {
@@ -116,8 +126,12 @@ __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm pr
     }
     float const* const weights = problem.weight + lane * kLayerNormVector;
     float const* const biases = problem.bias + lane * kLayerNormVector;
-    auto* const output = static_cast<Output*>(problem.output) + there * problem.channels
-                         + lane * kLayerNormVector;
+    int64_t const place = there * problem.channels + lane * kLayerNormVector;
+    auto* const output = static_cast<typename Output::Type*>(problem.output) + place;
+    float inverse_scale = 0.0F;
+    if constexpr (Output::kAndFp8) {
+        inverse_scale = *problem.inverse_scale;
+    }
 #pragma unroll
     for (int i = 0; i < kPieces; ++i) {
         if (i < pieces) {
@@ -131,6 +145,13 @@ __global__ void __launch_bounds__(kLayerNormThreads) normalise_rows(LayerNorm pr
                 value = fmaf(value * scale, weight[channel], bias[channel]);
             }
             store_8(part[i], output + i * kStep);
+            if constexpr (Output::kAndFp8) {
+                for (float& value : part[i]) {
+                    value *= inverse_scale;
+                }
+                store_8(part[i],
+                        static_cast<__nv_fp8_e4m3*>(problem.quantised) + place + i * kStep);
+            }
         }
     }
 }

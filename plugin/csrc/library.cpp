@@ -19,7 +19,7 @@
 
 namespace {
 
-using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 13>;
+using Creators = std::array<nvinfer1::IPluginCreatorInterface*, 14>;
 
 // Never destroyed: registries may outlive the static objects of this library.
 Creators const& creators() {
@@ -35,7 +35,8 @@ Creators const& creators() {
                                     new codetr::Creator(codetr::linear_add_fp8_operator()),
                                     new codetr::Creator(codetr::linear_fp8_to_fp8_operator()),
                                     new codetr::Creator(codetr::add_layer_norm_operator()),
-                                    new codetr::Creator(codetr::merge_layer_norm_operator())};
+                                    new codetr::Creator(codetr::merge_layer_norm_operator()),
+                                    new codetr::Creator(codetr::layer_norm_and_fp8_operator())};
     return instances;
 }
 

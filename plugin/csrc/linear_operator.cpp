@@ -107,13 +107,13 @@ class LinearOperator final : public Operator {
             return type == trt::DataType::kFP8;
         }
         if (tensor == inputs) {
-            return type == output_type(first);
+            return type == output_type(0, first);
         }
         bool const is_scale = tensor >= first_scale();
         return type == (is_scale ? trt::DataType::kFLOAT : trt::DataType::kHALF);
     }
 
-    trt::DataType output_type(trt::DataType first) const noexcept override {
+    trt::DataType output_type(int32_t, trt::DataType first) const noexcept override {
         if (!multiplies_fp8_) {
             return first;
         }
@@ -138,7 +138,7 @@ class LinearOperator final : public Operator {
 
     int32_t tactics() const noexcept override { return kLinearAlgorithms; }
 
-    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to,
+    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* const* to,
                        void* workspace, Values const& values, int32_t tactic,
                        cudaStream_t stream) const noexcept override {
         if (std::find(from, from + inputs, nullptr) != from + inputs) {
@@ -159,7 +159,7 @@ class LinearOperator final : public Operator {
         if (gives_fp8_) {
             problem.inverse_scale = scale(2);
         }
-        problem.output = to;
+        problem.output = to[0];
         problem.workspace = workspace;
         problem.algorithm = std::max(tactic - 1, 0);
         return linear(problem, stream);

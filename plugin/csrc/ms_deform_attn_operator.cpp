@@ -87,8 +87,9 @@ class MsDeformAttnOperator final : public Operator {
         return shape;
     }
 
-    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to, void*,
-                       Values const& values, int32_t, cudaStream_t stream) const noexcept override {
+    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* const* to,
+                       void*, Values const& values, int32_t,
+                       cudaStream_t stream) const noexcept override {
         auto const size = [in](Tensor tensor, int dimension) {
             return static_cast<int32_t>(in[tensor].dims.d[dimension]);
         };
@@ -98,7 +99,7 @@ class MsDeformAttnOperator final : public Operator {
         problem.reference = static_cast<float const*>(from[kReference]);
         problem.level_sizes = static_cast<int32_t const*>(from[kLevelSizes]);
         problem.valid_sizes = static_cast<int32_t const*>(from[kValidSizes]);
-        problem.output = to;
+        problem.output = to[0];
         problem.type = type_of(in[kValue].type);
         problem.batch = size(kValue, 0);
         problem.tokens = size(kValue, 1);

@@ -35,7 +35,7 @@ constexpr int kMaxTensors = 7;
 
 // In the order of the operator's attributes.
 using Values = std::array<int32_t, kMaxAttributes>;
-// Inputs, then the output; -1 is not known yet and may be any.
+// Inputs, then the outputs; -1 is not known yet and may be any.
 using Shapes = std::array<nvinfer1::Dims, kMaxTensors>;
 using Letters = std::array<char, 192>;
 
@@ -46,11 +46,12 @@ class Operator {
     char const* const name;
     std::array<Attribute, kMaxAttributes> const attributes;
     int32_t const attribute_count;
-    // The output comes after the inputs.
+    // The outputs come after the inputs.
     std::array<Wanted, kMaxTensors> const tensors;
     int32_t const inputs;
+    int32_t const outputs;
 
-    // The first tensor whose shape does not fit the others, `inputs + 1` if all do. Ranks fit.
+    // The first tensor whose shape does not fit the others, or their number if all do. Ranks fit.
     virtual int32_t find_wrong(Shapes const& shapes, Values const& values) const noexcept = 0;
 
     // What the letters of the wanted shapes stand for.
@@ -60,12 +61,12 @@ class Operator {
     virtual bool type_fits(int32_t tensor, nvinfer1::DataType type,
                            nvinfer1::DataType first) const noexcept = 0;
 
-    // Where the first input is of type `first`.
-    virtual nvinfer1::DataType output_type(nvinfer1::DataType first) const noexcept {
+    // Of the output of this number, where the first input is of type `first`.
+    virtual nvinfer1::DataType output_type(int32_t, nvinfer1::DataType first) const noexcept {
         return first;
     }
 
-    // Ranks fit.
+    // Of every output. Ranks fit.
     virtual nvinfer1::DimsExprs output_shape(nvinfer1::DimsExprs const* in,
                                              nvinfer1::IExprBuilder& builder) const noexcept = 0;
 
@@ -84,14 +85,15 @@ class Operator {
 
     // Queues the kernel. Ranks fit. The workspace holds whatever was left there.
     virtual cudaError_t launch(nvinfer1::PluginTensorDesc const* in, void const* const* from,
-                               void* to, void* workspace, Values const& values, int32_t tactic,
-                               cudaStream_t stream) const noexcept = 0;
+                               void* const* to, void* workspace, Values const& values,
+                               int32_t tactic, cudaStream_t stream) const noexcept = 0;
 
   protected:
     Operator(char const* op_type, std::array<Attribute, kMaxAttributes> const& given,
-             std::array<Wanted, kMaxTensors> const& wanted, int32_t count) noexcept
+             std::array<Wanted, kMaxTensors> const& wanted, int32_t from,
+             int32_t to = 1) noexcept
         : name(op_type), attributes(given), attribute_count(count_named(given)), tensors(wanted),
-          inputs(count) {}
+          inputs(from), outputs(to) {}
     ~Operator() = default; // all live as long as the library
 
   private:
@@ -113,6 +115,7 @@ Operator const& merge_layer_norm_operator() noexcept; // of merged neighbours
 // With fp8: "ToFp8" is of outputs, "Fp8" of what a linear layer multiplies.
 Operator const& window_attn_to_fp8_operator() noexcept;
 Operator const& layer_norm_to_fp8_operator() noexcept;
+Operator const& layer_norm_and_fp8_operator() noexcept; // both outputs
 Operator const& linear_fp8_operator() noexcept;
 Operator const& linear_add_fp8_operator() noexcept;
 Operator const& linear_fp8_to_fp8_operator() noexcept;

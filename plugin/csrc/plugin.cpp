@@ -65,7 +65,9 @@ int32_t Plugin::configurePlugin(trt::DynamicPluginTensorDesc const* in, int32_t 
     for (int32_t i = 0; i < inputs; ++i) {
         shapes[i] = in[i].desc.dims;
     }
-    shapes[inputs] = out[0].desc.dims;
+    for (int32_t i = 0; i < outputs; ++i) {
+        shapes[inputs + i] = out[i].desc.dims;
+    }
     return shapes_fit(operator_, shapes, fields_.values, label()) ? kOk : kRefused;
 }
 
@@ -78,7 +80,9 @@ int32_t Plugin::getOutputDataTypes(trt::DataType* output_types, int32_t outputs,
     // Wrong ones are only reported: TensorRT refuses them after supportsFormatCombination did, but
     // does not say which.
     report_types(operator_, input_types, label());
-    output_types[0] = operator_.output_type(input_types[0]);
+    for (int32_t i = 0; i < outputs; ++i) {
+        output_types[i] = operator_.output_type(i, input_types[0]);
+    }
     return kOk;
 }
 
@@ -93,14 +97,15 @@ int32_t Plugin::getOutputShapes(trt::DimsExprs const* in, int32_t inputs, trt::D
             return kRefused;
         }
     }
-    out[0] = operator_.output_shape(in, builder);
+    std::fill(out, out + outputs, operator_.output_shape(in, builder));
     return kOk;
 }
 
 bool Plugin::supportsFormatCombination(int32_t position, trt::DynamicPluginTensorDesc const* all,
                                        int32_t inputs, int32_t outputs) noexcept {
-    return count(all, inputs) == operator_.inputs && outputs == 1 && position >= 0
-           && position <= inputs && all[position].desc.format == trt::TensorFormat::kLINEAR
+    return count(all, inputs) == operator_.inputs && outputs == operator_.outputs && position >= 0
+           && position < inputs + outputs
+           && all[position].desc.format == trt::TensorFormat::kLINEAR
            && operator_.type_fits(position, all[position].desc.type, all[0].desc.type);
 }
 
@@ -152,7 +157,9 @@ int32_t Plugin::onShapeChange(trt::PluginTensorDesc const* in, int32_t inputs,
     for (int32_t i = 0; i < inputs; ++i) {
         shapes[i] = in[i].dims;
     }
-    shapes[inputs] = out[0].dims;
+    for (int32_t i = 0; i < outputs; ++i) {
+        shapes[inputs + i] = out[i].dims;
+    }
     if (!shapes_fit(operator_, shapes, fields_.values, label())) {
         return kRefused;
     }
@@ -167,7 +174,7 @@ int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc c
                         void const* const* inputs, void* const* outputs, void* workspace,
                         cudaStream_t stream) noexcept {
     int32_t const given = count(in, count(inputs, operator_.inputs));
-    if (!counts_fit(operator_, given, count(outputs, 1), label())) {
+    if (!counts_fit(operator_, given, count(outputs, operator_.outputs), label())) {
         return kRefused;
     }
     for (int32_t i = 0; i < given; ++i) {
@@ -176,7 +183,7 @@ int32_t Plugin::enqueue(trt::PluginTensorDesc const* in, trt::PluginTensorDesc c
         }
     }
     cudaError_t const error =
-        operator_.launch(in, inputs, outputs[0], workspace, fields_.values, tactic_, stream);
+        operator_.launch(in, inputs, outputs, workspace, fields_.values, tactic_, stream);
     if (error != cudaSuccess) {
         report(label(), "the kernel could not be launched: %s (%s)", cudaGetErrorString(error),
                cudaGetErrorName(error));

@@ -57,7 +57,7 @@ class Plugin final : public nvinfer1::IPluginV3,
     char const* getPluginNamespace() const noexcept override { return kPluginNamespace; }
 
     // IPluginV3OneBuild
-    int32_t getNbOutputs() const noexcept override { return 1; }
+    int32_t getNbOutputs() const noexcept override { return operator_.outputs; }
     int32_t configurePlugin(nvinfer1::DynamicPluginTensorDesc const* in, int32_t inputs,
                             nvinfer1::DynamicPluginTensorDesc const* out,
                             int32_t outputs) noexcept override;

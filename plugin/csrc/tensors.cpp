@@ -66,9 +66,10 @@ DataType type_of(trt::DataType type) noexcept {
 }
 
 bool counts_fit(Operator const& op, int32_t inputs, int32_t outputs, Label const& label) noexcept {
-    bool const fit = inputs == op.inputs && outputs == 1;
+    bool const fit = inputs == op.inputs && outputs == op.outputs;
     if (!fit) {
-        report(label, "got %d inputs and %d outputs; wanted %d and 1", inputs, outputs, op.inputs);
+        report(label, "got %d inputs and %d outputs; wanted %d and %d", inputs, outputs, op.inputs,
+               op.outputs);
     }
     return fit;
 }
@@ -84,14 +85,15 @@ bool rank_fits(Operator const& op, int32_t tensor, int32_t rank, Label const& la
 
 bool shapes_fit(Operator const& op, Shapes const& shapes, Values const& values,
                 Label const& label) noexcept {
-    for (int32_t i = 0; i <= op.inputs; ++i) {
+    int32_t const tensors = op.inputs + op.outputs;
+    for (int32_t i = 0; i < tensors; ++i) {
         if (!rank_fits(op, i, shapes[i].nbDims, label)
             || !sizes_fit_int32(op, i, shapes[i], label)) {
             return false;
         }
     }
     int32_t const wrong = op.find_wrong(shapes, values);
-    if (wrong > op.inputs) {
+    if (wrong >= tensors) {
         return true;
     }
     report(label, "%s is %s; wanted %s, where %s", op.tensors[wrong].name,

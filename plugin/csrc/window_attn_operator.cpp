@@ -76,7 +76,7 @@ class WindowAttnOperator final : public Operator {
 
     bool type_fits(int32_t tensor, trt::DataType type, trt::DataType first) const noexcept override {
         if (tensor == inputs) {
-            return type == output_type(first);
+            return type == output_type(0, first);
         }
         switch (tensor) {
         case kQkv: return to_fp8_ ? type == trt::DataType::kHALF : is_half(type);
@@ -85,7 +85,7 @@ class WindowAttnOperator final : public Operator {
         }
     }
 
-    trt::DataType output_type(trt::DataType first) const noexcept override {
+    trt::DataType output_type(int32_t, trt::DataType first) const noexcept override {
         return to_fp8_ ? trt::DataType::kFP8 : first;
     }
 
@@ -97,8 +97,9 @@ class WindowAttnOperator final : public Operator {
         return shape;
     }
 
-    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* to, void*,
-                       Values const& values, int32_t, cudaStream_t stream) const noexcept override {
+    cudaError_t launch(trt::PluginTensorDesc const* in, void const* const* from, void* const* to,
+                       void*, Values const& values, int32_t,
+                       cudaStream_t stream) const noexcept override {
         auto const size = [in](Tensor tensor, int dimension) {
             return static_cast<int32_t>(in[tensor].dims.d[dimension]);
         };
@@ -112,7 +113,7 @@ class WindowAttnOperator final : public Operator {
                 return cudaErrorInvalidValue; // otherwise the output would not be fp8
             }
         }
-        problem.output = to;
+        problem.output = to[0];
         problem.type = type_of(in[kQkv].type);
         problem.batch = size(kQkv, 0);
         problem.height = size(kQkv, 1);

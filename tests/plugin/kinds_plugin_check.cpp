@@ -5,7 +5,7 @@ using namespace plugin_calls;
 
 namespace {
 
-using Shapes = std::vector<Dims>; // inputs, then the output
+using Shapes = std::vector<Dims>; // inputs, then the outputs
 using Types = std::vector<DataType>;
 
 constexpr DataType kFp8 = DataType::kFP8;
@@ -16,15 +16,15 @@ constexpr Dims kOne{1, {1}};
 class Kind {
   public:
     Kind(IPluginCreatorInterface* creator, char const* name, std::vector<PluginField> fields,
-         Shapes shapes, Types types)
-        : name_(name), shapes_(shapes), types_(types) {
+         Shapes shapes, Types types, int32_t outputs = 1)
+        : name_(name), shapes_(shapes), types_(types), outputs_(outputs) {
         auto& own = *static_cast<IPluginCreatorV3One*>(creator);
         CHECK(std::strcmp(own.getPluginName(), name) == 0);
         plugin_ = create(own, fields);
         CHECK(configure(shapes));
-        DataType type{};
-        CHECK(plugin().getOutputDataTypes(&type, 1, types.data(), inputs()) == 0);
-        CHECK(type == types.back());
+        Types given(outputs);
+        CHECK(plugin().getOutputDataTypes(given.data(), outputs, types.data(), inputs()) == 0);
+        CHECK(given == Types(types.end() - outputs, types.end()));
     }
 
     // Of one shape that is wrong.
@@ -38,8 +38,10 @@ class Kind {
     void names_type(int tensor, DataType wrong, std::string const& why) {
         Types types = types_;
         types[tensor] = wrong;
-        DataType type{};
-        CHECK(said([&] { plugin().getOutputDataTypes(&type, 1, types.data(), inputs()); })
+        Types given(outputs_);
+        CHECK(said([&] {
+                  plugin().getOutputDataTypes(given.data(), outputs_, types.data(), inputs());
+              })
               == std::string(name_) + " 'node': " + why + "\n");
     }
 
@@ -52,18 +54,23 @@ class Kind {
         }
         void* place = reinterpret_cast<void*>(4096);
         std::vector<void const*> from(inputs(), place);
-        from[tensor] = nullptr;
+        std::vector<void*> to(outputs_, place);
+        if (tensor < inputs()) {
+            from[tensor] = nullptr;
+        } else {
+            to[tensor - inputs()] = nullptr;
+        }
         CHECK(refuses(name_,
                       "the kernel could not be launched: invalid argument (cudaErrorInvalidValue)",
                       [&] {
-                          return runtime(*plugin_).enqueue(all.data(), &all.back(), from.data(),
-                                                           &place, place, nullptr)
+                          return runtime(*plugin_).enqueue(all.data(), &all[inputs()], from.data(),
+                                                           to.data(), place, nullptr)
                                  == 0;
                       }));
     }
 
   private:
-    int32_t inputs() const { return static_cast<int32_t>(shapes_.size()) - 1; }
+    int32_t inputs() const { return static_cast<int32_t>(shapes_.size()) - outputs_; }
     IPluginV3OneBuild& plugin() { return build(*plugin_); }
 
     bool configure(Shapes const& shapes) {
@@ -71,12 +78,13 @@ class Kind {
         for (size_t i = 0; i < all.size(); ++i) {
             all[i].desc.dims = shapes[i];
         }
-        return plugin().configurePlugin(all.data(), inputs(), &all.back(), 1) == 0;
+        return plugin().configurePlugin(all.data(), inputs(), &all[inputs()], outputs_) == 0;
     }
 
     char const* const name_;
     Shapes const shapes_;
     Types const types_;
+    int32_t const outputs_;
     std::unique_ptr<IPluginV3> plugin_;
 };
 
@@ -136,6 +144,18 @@ void check_norms(IPluginCreatorInterface* const* creators) {
     merging.refuses_shape(3, {4, {2, 15, 40, 768}}, "output is (2, 15, 40, 768); wanted (B, H/2");
     merging.refuses_shape(3, {4, {2, 15, 20, 192}}, "output is (2, 15, 20, 192)");
     merging.refuses_null(0);
+
+    Kind both(creators[2], "CoDetrLayerNormAndFp8", {},
+              {tokens, channels, channels, kOne, tokens, tokens},
+              {kHalf, kReal, kReal, kReal, kHalf, kFp8}, 2);
+    both.refuses_shape(3, {1, {256}}, "inverse_scale is (256); wanted (1)");
+    both.refuses_shape(4, {3, {2, 600, 256}}, "output is (2, 600, 256); wanted as x");
+    both.refuses_shape(5, {3, {2, 600, 256}}, "quantised is (2, 600, 256); wanted as x");
+    both.names_type(0, DataType::kBF16, "x is bfloat16; wanted float16");
+    both.names_type(3, kHalf, "inverse_scale is float16; wanted float32");
+    for (int tensor : {3, 4, 5}) {
+        both.refuses_null(tensor);
+    }
 }
 
 } // namespace

@@ -13,11 +13,11 @@ template <typename T, typename Output, typename Rows> void emulate(codetr::Layer
 
 template <typename T> void emulate_any(codetr::LayerNorm const& p) {
     if (p.merged_width != 0) {
-        emulate<T, T, codetr::MergedRows>(p);
+        emulate<T, codetr::As<T>, codetr::MergedRows>(p);
     } else if (p.added != nullptr) {
-        emulate<T, T, codetr::AddedRows>(p);
+        emulate<T, codetr::As<T>, codetr::AddedRows>(p);
     } else {
-        emulate<T, T, codetr::GivenRows>(p);
+        emulate<T, codetr::As<T>, codetr::GivenRows>(p);
     }
 }
 
@@ -25,7 +25,9 @@ template <typename T> void emulate_any(codetr::LayerNorm const& p) {
 
 extern "C" void emulate_layer_norm(codetr::LayerNorm const* problem) {
     if (problem->output_type == codetr::DataType::kFloat8) {
-        emulate<__half, __nv_fp8_e4m3, codetr::GivenRows>(*problem);
+        emulate<__half, codetr::As<__nv_fp8_e4m3>, codetr::GivenRows>(*problem);
+    } else if (problem->quantised != nullptr) {
+        emulate<__half, codetr::AsHalfAndFp8, codetr::GivenRows>(*problem);
     } else if (problem->type == codetr::DataType::kFloat16) {
         emulate_any<__half>(*problem);
     } else {

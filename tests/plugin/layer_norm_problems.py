@@ -16,7 +16,7 @@ EPSILON = 1e-5
 class Struct(ctypes.Structure):
     """``codetr::LayerNorm`` of plugin/csrc/layer_norm.h."""
 
-    _pointers = ("x", "added", "weight", "bias", "output")
+    _pointers = ("x", "added", "weight", "bias", "output", "quantised", "inverse_scale")
     _numbers = ("type", "output_type", "rows", "channels", "merged_width")
     _fields_ = [(name, ctypes.c_void_p) for name in _pointers] + [
         (name, ctypes.c_int32) for name in _numbers
@@ -35,12 +35,16 @@ class Problem:
     """(C,) float32."""
     added: torch.Tensor | None = None
     """(R, C)."""
+    inverse_scale: torch.Tensor | None = None
+    """(1,) float32: of what is quantised beside the output."""
 
     def to(self, dtype: torch.dtype, device: str = "cpu") -> Problem:
         """The rows in ``dtype``, everything on ``device``."""
         parameters = {name: getattr(self, name).to(device) for name in ("weight", "bias")}
         added = None if self.added is None else self.added.to(device, dtype)
-        return replace(self, x=self.x.to(device, dtype), added=added, **parameters)
+        scale = None if self.inverse_scale is None else self.inverse_scale.to(device)
+        x = self.x.to(device, dtype)
+        return replace(self, x=x, added=added, inverse_scale=scale, **parameters)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -48,9 +52,10 @@ class Problem:
         channels = len(self.weight)
         return self.x.numel() // channels, channels
 
-    def struct(self, output: torch.Tensor) -> Struct:
+    def struct(self, output: torch.Tensor, quantised: torch.Tensor | None = None) -> Struct:
         """Valid as long as the tensors are."""
         tensors = (self.x, self.added, self.weight, self.bias, output)
+        tensors += (quantised, self.inverse_scale)
         pointers = (0 if tensor is None else tensor.data_ptr() for tensor in tensors)
         types = (TYPE_CODES[self.x.dtype], TYPE_CODES[output.dtype])
         merged_width = self.x.shape[2] // 2 if self.x.ndim == 4 else 0
@@ -70,6 +75,12 @@ def make_sum(rows: int, channels: int) -> Problem:
     """The same with a tensor that is added."""
     problem = make_problem(rows, channels)
     return replace(problem, added=problem.x.flip(0, 1) * 0.7)
+
+
+def make_quantised(rows: int, channels: int) -> Problem:
+    """The same as ``make_problem``'s, quantised too; some are above the largest value of fp8."""
+    problem = make_problem(rows, channels)
+    return replace(problem, inverse_scale=torch.tensor([200.0]))
 
 
 def make_map(batch: int, height: int, width: int, channels: int) -> Problem:

@@ -289,7 +289,7 @@ int main(int count, char** arguments) {
     auto* get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t creators = 0;
     auto& creator = *static_cast<IPluginCreatorV3One*>(get_creators(creators)[0]);
-    CHECK(creators == 13);
+    CHECK(creators == 14);
     CHECK(std::strcmp(creator.getInterfaceInfo().kind, "PLUGIN CREATOR_V3ONE") == 0);
     check_creation(creator);
     check_serialization(creator);

@@ -74,7 +74,7 @@ DEFECTS = {
     ),
     "plugin.cpp takes any format": (
         *("all[position].desc.format == trt::TensorFormat::kLINEAR", "true"),
-        *("formats", "supports(plugin, position, all.data(), of.inputs(), 1) == fits"),
+        *("formats", "supports(plugin, position, all.data(), of.inputs(), of.outputs) == fits"),
     ),
     "plugin.cpp counts on descriptions": (
         *(
@@ -90,7 +90,7 @@ DEFECTS = {
     ),
     "plugin.cpp launches any rank": (
         *("!rank_fits(operator_, i, in[i].dims.nbDims, label())", "false"),
-        *("launches", "runs(*plugin, of, in.data(), from.data(), &to, kPlace)"),
+        *("launches", "runs(*plugin, of, in.data(), from.data(), to.data(), kPlace)"),
     ),
     "group_norm_operator.cpp takes any batch": (
         *("std::clamp(largest[kX].d[0], int64_t{0}, int64_t{kMaxNormBatch})", "largest[kX].d[0]"),
@@ -113,8 +113,8 @@ DEFECTS = {
         *("launches", "cuBLASLt has no product"),
     ),
     "plugin.cpp gives the type of its input": (
-        *("operator_.output_type(input_types[0])", "input_types[0]"),
-        *("outputs", "*out == of.output_type(in[0])"),
+        *("operator_.output_type(i, input_types[0])", "input_types[0]"),
+        *("outputs", "out[0] == of.output_type(in[0])"),
     ),
     "linear.cpp adds no residual": (
         *("problem.residual != nullptr ? 1.0F : 0.0F", "0.0F"),

@@ -1,12 +1,19 @@
 """The CUDA kernels of layer normalisation, run on the CPU, against float64."""
 
 import ctypes
+from dataclasses import replace
 
 import pytest
 import torch
 
 from codetr.swin import PatchMerging
-from tests.plugin.layer_norm_problems import exact, make_map, make_problem, make_sum
+from tests.plugin.layer_norm_problems import (
+    exact,
+    make_map,
+    make_problem,
+    make_quantised,
+    make_sum,
+)
 from tests.plugin.norm_problems import DTYPES
 from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8, error_in_ulps
 
@@ -21,17 +28,25 @@ SHAPES = [
 ]
 
 
+def rows_of_nan(problem, dtype):
+    """One more than the problem has."""
+    rows, channels = problem.shape
+    return torch.full((rows + 1, channels), torch.nan).to(dtype)
+
+
 @pytest.fixture(scope="module")
 def emulate(build_folder):
     """Runs the kernel; what lies behind the output has to stay as it is."""
     library = ctypes.CDLL(str(build_folder / "libcodetr_emulation.so"))
 
     def run(problem, dtype=None):
-        rows, channels = problem.shape
-        room = torch.full((rows + 1, channels), torch.nan).to(dtype or problem.x.dtype)
-        library.emulate_layer_norm(ctypes.byref(problem.struct(room)))
-        assert room[-1].float().isnan().all()
-        return room[:-1]
+        room = rows_of_nan(problem, dtype or problem.x.dtype)
+        quantised = rows_of_nan(problem, FLOAT8) if problem.inverse_scale is not None else None
+        library.emulate_layer_norm(ctypes.byref(problem.struct(room, quantised)))
+        rooms = [each for each in (room, quantised) if each is not None]
+        assert all(each[-1].float().isnan().all() for each in rooms)
+        outputs = [each[:-1] for each in rooms]
+        return outputs[0] if quantised is None else outputs
 
     return run
 
@@ -76,6 +91,14 @@ def test_outputs_in_fp8_are_rounded_to_the_nearest(emulate, shape):
     problem = make_problem(*shape).to(torch.float16)
     problem.weight.mul_(200)  # some are above the largest value of fp8
     assert_rounded_to_fp8(emulate(problem, FLOAT8), exact(problem))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_output_in_fp8_beside_the_other(emulate, shape):
+    problem = make_quantised(*shape).to(torch.float16)
+    output, quantised = emulate(problem)
+    assert torch.equal(output, emulate(replace(problem, inverse_scale=None)))
+    assert_rounded_to_fp8(quantised, exact(problem) * problem.inverse_scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

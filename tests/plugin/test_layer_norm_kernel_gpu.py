@@ -1,11 +1,18 @@
 """The kernels of layer normalisation on a GPU against float64; "large" as in test_kernel_gpu.py."""
 
 import ctypes
+from dataclasses import replace
 
 import pytest
 import torch
 
-from tests.plugin.layer_norm_problems import exact, make_map, make_problem, make_sum
+from tests.plugin.layer_norm_problems import (
+    exact,
+    make_map,
+    make_problem,
+    make_quantised,
+    make_sum,
+)
 from tests.plugin.norm_problems import DTYPES
 from tests.plugin.problems import FLOAT8, assert_rounded_to_fp8, error_in_ulps
 from tests.plugin.test_layer_norm_kernel_emulated import MAPS, SHAPES
@@ -73,6 +80,17 @@ def test_outputs_in_fp8_are_rounded_to_the_nearest(kernel, shape):
     assert_rounded_to_fp8(run(kernel, problem, FLOAT8), exact(problem))
 
 
+@pytest.mark.parametrize("shape", [*SHAPES, *MODEL.values()], ids=str)
+def test_an_output_in_fp8_beside_the_other(kernel, shape):
+    problem = make_quantised(*shape).to(torch.float16, "cuda")
+    output = torch.full(problem.shape, torch.nan, dtype=torch.float16, device="cuda")
+    quantised = output.to(FLOAT8)
+    assert kernel(problem.struct(output, quantised)) == 0
+    torch.cuda.synchronize()
+    assert torch.equal(output, run(kernel, replace(problem, inverse_scale=None)))
+    assert_rounded_to_fp8(quantised, exact(problem) * problem.inverse_scale)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_large_mean_drowns_no_spread(kernel, dtype):
     problem = make_problem(*MODEL["stage_1"], mean=1000.0).to(DTYPES[dtype], "cuda")
@@ -122,7 +140,7 @@ def test_a_cuda_graph_captures_it(kernel):
     [
         *({"channels": 260}, {"channels": 4104}, {"channels": 0}, {"rows": -1}),
         *({"type": 0}, {"output_type": 2}, {"bias": None}, {"x": 8}),
-        *({"merged_width": 5}, {"merged_width": -1}),
+        *({"merged_width": 5}, {"merged_width": -1}, {"quantised": 4096}),
     ],
     ids=str,
 )

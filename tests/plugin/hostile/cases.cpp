@@ -355,6 +355,28 @@ Case const kRowsToFp8 = of_fp8(
     },
     to_fp8, 0);
 
+Case const kRowsAndFp8 = [] {
+    Case made = of_fp8(
+        kRows, "CoDetrLayerNormAndFp8",
+        [](int tensor, DataType own, DataType first) {
+            switch (tensor) {
+            case 0: return own == DataType::kHALF;
+            case 4: return own == first;
+            case 5: return own == DataType::kFP8;
+            default: return own == DataType::kFLOAT;
+            }
+        },
+        kRows.output_type, 1);
+    made.shapes.push_back(made.shapes.back());
+    made.outputs = 2;
+    made.shapes_fit = [](Shapes const& s, Values const& values) {
+        return all_are_sizes(s) && agree(s[3].d[0], 1)
+               && rows_normalised({s[0], s[1], s[2], s[4]}, values)
+               && rows_normalised({s[0], s[1], s[2], s[5]}, values);
+    };
+    return made;
+}();
+
 Case const kMapsFp8 = linear_of_fp8(kMaps, "CoDetrLinearFp8",
                                     fp8_type_fits<0, 5, DataType::kHALF>, to_half, 2);
 

@@ -13,7 +13,7 @@ namespace hostile {
 
 using namespace plugin_calls;
 
-using Shapes = std::vector<Dims>; // inputs, then the output
+using Shapes = std::vector<Dims>; // inputs, then the outputs
 using Values = std::array<int32_t, 3>;
 
 constexpr int32_t kMin32 = std::numeric_limits<int32_t>::min();
@@ -45,9 +45,11 @@ struct Case {
     size_t (*workspace)(Shapes const& shapes, Values const& values) =
         [](Shapes const&, Values const&) { return size_t{0}; };
     int32_t tactics = 0;
-    DataType (*output_type)(DataType first) = [](DataType first) { return first; };
+    DataType (*output_type)(DataType first) = [](DataType first) { return first; }; // of the first
+    int32_t outputs = 1; // all of one shape
 
-    int32_t inputs() const { return static_cast<int32_t>(shapes.size()) - 1; }
+    int32_t tensors() const { return static_cast<int32_t>(shapes.size()); }
+    int32_t inputs() const { return tensors() - outputs; }
     Values values() const { return {attributes[0].value, attributes[1].value, attributes[2].value}; }
     bool rank_fits(int32_t tensor, int32_t rank) const {
         // Of the first tensor, and those that are like it.
@@ -69,6 +71,7 @@ extern Case const kRowsToFp8;
 extern Case const kMapsFp8;
 extern Case const kTokensFp8;
 extern Case const kMapsFp8ToFp8;
+extern Case const kRowsAndFp8;
 
 extern int64_t calls; // so far
 

@@ -32,9 +32,9 @@ template <typename Visit> void for_all_letters(Case const& of, Visit const& visi
 
 bool runs(IPluginV3& plugin, Case const& of, PluginTensorDesc const* in, void const* const* from,
           void* const* to, void* workspace) {
-    PluginTensorDesc const out{};
+    std::vector<PluginTensorDesc> const out(of.outputs);
     return accepts(of, [&] {
-        return runtime(plugin).enqueue(in, &out, from, to, workspace, nullptr) == 0;
+        return runtime(plugin).enqueue(in, out.data(), from, to, workspace, nullptr) == 0;
     });
 }
 
@@ -67,17 +67,17 @@ void check_missing(IPluginCreatorV3One& creator, Case const& of) {
     auto const plugin = make(creator, of, of.values());
     std::vector<PluginTensorDesc> in = tensors(of);
     std::vector<void const*> const from(of.inputs(), kPlace);
-    void* const to = kOutput;
-    CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
-    CHECK(!runs(*plugin, of, nullptr, from.data(), &to, kPlace));
-    CHECK(!runs(*plugin, of, in.data(), nullptr, &to, kPlace));
+    std::vector<void*> const to(of.outputs, kOutput);
+    CHECK(runs(*plugin, of, in.data(), from.data(), to.data(), kPlace));
+    CHECK(!runs(*plugin, of, nullptr, from.data(), to.data(), kPlace));
+    CHECK(!runs(*plugin, of, in.data(), nullptr, to.data(), kPlace));
     CHECK(!runs(*plugin, of, in.data(), from.data(), nullptr, kPlace));
-    CHECK(runs(*plugin, of, in.data(), from.data(), &to, nullptr)
+    CHECK(runs(*plugin, of, in.data(), from.data(), to.data(), nullptr)
           == (of.workspace(of.shapes, of.values()) == 0));
     for (int32_t tensor = 0; tensor < of.inputs(); ++tensor) {
         for (int32_t const rank : kCounts) {
             in[tensor].dims.nbDims = rank;
-            CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace)
+            CHECK(runs(*plugin, of, in.data(), from.data(), to.data(), kPlace)
                   == of.rank_fits(tensor, rank));
         }
         in[tensor].dims.nbDims = of.shapes[tensor].nbDims;
@@ -100,11 +100,11 @@ void check_tactics(IPluginCreatorV3One& creator, Case const& of) {
     CHECK(std::count(numbers.begin(), numbers.end(), 0) == 8 - of.tactics);
     std::vector<PluginTensorDesc> const in = tensors(of);
     std::vector<void const*> const from(of.inputs(), kPlace);
-    void* const to = kOutput;
+    std::vector<void*> const to(of.outputs, kOutput);
     for (int32_t const tactic : {kMin32, -1, 0, 1, 2, 8, 9, kMax32}) {
         bool const known = tactic >= 0 && tactic <= of.tactics;
         CHECK(accepts(of, [&] { return runtime(*plugin).setTactic(tactic) == 0; }) == known);
-        CHECK(runs(*plugin, of, in.data(), from.data(), &to, kPlace));
+        CHECK(runs(*plugin, of, in.data(), from.data(), to.data(), kPlace));
     }
 }
 
@@ -113,7 +113,7 @@ void check_tactics(IPluginCreatorV3One& creator, Case const& of) {
 void check_launches(IPluginCreatorV3One& creator, Case const& of) {
     std::vector<PluginTensorDesc> in(of.inputs());
     std::vector<void const*> const from(of.inputs(), kPlace);
-    auto const to = std::make_unique<void*>(kOutput);
+    std::vector<void*> const to(of.outputs, kOutput);
     int64_t launches = 0;
     for (Values const& values : all_values(of)) {
         auto const plugin = make(creator, of, values);
@@ -123,7 +123,7 @@ void check_launches(IPluginCreatorV3One& creator, Case const& of) {
             }
             for (DataType const type : kReal) {
                 in[0].type = type;
-                launches += runs(*plugin, of, in.data(), from.data(), to.get(), kPlace);
+                launches += runs(*plugin, of, in.data(), from.data(), to.data(), kPlace);
             }
         });
     }

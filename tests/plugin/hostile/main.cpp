@@ -42,9 +42,10 @@ void run(Check const& check, void* library) {
     auto* const get_creators = reinterpret_cast<GetCreators*>(dlsym(library, "getCreators"));
     int32_t count = 0;
     IPluginCreatorInterface* const* const creators = get_creators(count);
-    CHECK(count == 13);
+    CHECK(count == 14);
     for (Case const* of : {&kSampling, &kWindows, &kNorm, &kRows, &kMaps, &kTokens, &kSums, &kMerged,
-                           &kWindowsToFp8, &kRowsToFp8, &kMapsFp8, &kTokensFp8, &kMapsFp8ToFp8}) {
+                           &kWindowsToFp8, &kRowsToFp8, &kMapsFp8, &kTokensFp8, &kMapsFp8ToFp8,
+                           &kRowsAndFp8}) {
         auto const creator = std::find_if(creators, creators + count, [&](auto* each) {
             return of->op == static_cast<IPluginCreatorV3One*>(each)->getPluginName();
         });

@@ -49,7 +49,7 @@ int64_t check_pairs(IPluginV3OneBuild& plugin, Case const& of, int32_t position,
                     own.type = type, own.format = format;
                     bool const fits = format == TensorFormat::kLINEAR
                                       && of.type_fits(position, type, first_type);
-                    CHECK(supports(plugin, position, all.data(), of.inputs(), 1) == fits);
+                    CHECK(supports(plugin, position, all.data(), of.inputs(), of.outputs) == fits);
                     taken += fits;
                 }
             }
@@ -63,8 +63,8 @@ void check_no_combination(IPluginV3OneBuild& plugin, Case const& of, Tensors con
         for (int32_t const inputs : kCounts) {
             for (int32_t const outputs : kCounts) {
                 CHECK(!supports(plugin, position, nullptr, inputs, outputs));
-                bool const right = inputs == of.inputs() && outputs == 1;
-                bool const there = position >= 0 && position <= of.inputs();
+                bool const right = inputs == of.inputs() && outputs == of.outputs;
+                bool const there = position >= 0 && position < of.tensors();
                 if (!right || !there) {
                     CHECK(!supports(plugin, position, all.data(), inputs, outputs));
                 }
@@ -76,7 +76,7 @@ void check_no_combination(IPluginV3OneBuild& plugin, Case const& of, Tensors con
 // Types are taken whatever they are, since TensorRT refuses them by itself; wrong ones are named.
 void check_types(IPluginV3OneBuild& plugin, Case const& of) {
     std::vector<DataType> in(of.inputs());
-    auto const out = std::make_unique<DataType>();
+    std::vector<DataType> out(of.outputs);
     for (DataType const first : kTypes) {
         for (DataType const type : kTypes) {
             for (int32_t tensor = 0; tensor < of.inputs(); ++tensor) {
@@ -84,8 +84,10 @@ void check_types(IPluginV3OneBuild& plugin, Case const& of) {
                 in[tensor] = type;
                 ++calls;
                 ear.forget();
-                CHECK(plugin.getOutputDataTypes(out.get(), 1, in.data(), of.inputs()) == 0);
-                CHECK(*out == of.output_type(in[0]));
+                CHECK(plugin.getOutputDataTypes(out.data(), of.outputs, in.data(), of.inputs())
+                      == 0);
+                CHECK(out[0] == of.output_type(in[0]));
+                CHECK(out.size() == 1 || out[1] == DataType::kFP8);
                 int64_t wrong = 0;
                 for (int32_t i = 0; i < of.inputs(); ++i) {
                     wrong += !of.type_fits(i, in[i], in[0]);
@@ -103,11 +105,11 @@ void check_types(IPluginV3OneBuild& plugin, Case const& of) {
                     return plugin.getOutputDataTypes(to, outputs, from, inputs) == 0;
                 });
             };
-            if (inputs != of.inputs() || outputs != 1) {
-                CHECK(!asked(out.get(), in.data()));
+            if (inputs != of.inputs() || outputs != of.outputs) {
+                CHECK(!asked(out.data(), in.data()));
             }
             CHECK(!asked(nullptr, in.data()));
-            CHECK(!asked(out.get(), nullptr));
+            CHECK(!asked(out.data(), nullptr));
         }
     }
 }
@@ -145,8 +147,8 @@ class Builder final : public IExprBuilder, public apiv::VExprBuilder {
     std::deque<Size> sizes_; // stay where they are
 };
 
-std::vector<DimsExprs> expressions(Shapes const& shapes, Builder& builder) {
-    std::vector<DimsExprs> all(shapes.size() - 1);
+std::vector<DimsExprs> expressions(Case const& of, Shapes const& shapes, Builder& builder) {
+    std::vector<DimsExprs> all(of.inputs());
     for (size_t i = 0; i < all.size(); ++i) {
         all[i].nbDims = shapes[i].nbDims;
         for (int j = 0; j < shapes[i].nbDims && j < Dims::MAX_DIMS; ++j) {
@@ -157,26 +159,29 @@ std::vector<DimsExprs> expressions(Shapes const& shapes, Builder& builder) {
 }
 
 void check_output_sizes(IPluginV3OneBuild& plugin, Case const& of) {
-    auto const out = std::make_unique<DimsExprs>();
+    std::vector<DimsExprs> out(of.outputs);
     for_all_sizes(of, [&](Shapes const& shapes) {
         Builder builder;
-        std::vector<DimsExprs> const in = expressions(shapes, builder);
+        std::vector<DimsExprs> const in = expressions(of, shapes, builder);
         CHECK(accepts(of, [&] {
-            return plugin.getOutputShapes(in.data(), of.inputs(), nullptr, 0, out.get(), 1, builder)
+            return plugin.getOutputShapes(in.data(), of.inputs(), nullptr, 0, out.data(), of.outputs,
+                                          builder)
                    == 0;
         }));
         Dims const wanted = of.output(shapes);
-        CHECK(out->nbDims == wanted.nbDims);
-        for (int i = 0; i < wanted.nbDims; ++i) {
-            CHECK(out->d[i]->getConstantValue() == wanted.d[i]);
+        for (DimsExprs const& each : out) {
+            CHECK(each.nbDims == wanted.nbDims);
+            for (int i = 0; i < wanted.nbDims; ++i) {
+                CHECK(each.d[i]->getConstantValue() == wanted.d[i]);
+            }
         }
     });
 }
 
 void check_output_ranks(IPluginV3OneBuild& plugin, Case const& of) {
     Builder builder;
-    std::vector<DimsExprs> const good = expressions(of.shapes, builder);
-    auto const out = std::make_unique<DimsExprs>();
+    std::vector<DimsExprs> const good = expressions(of, of.shapes, builder);
+    std::vector<DimsExprs> out(of.outputs);
     auto const asked = [&](DimsExprs const* in, int32_t inputs, DimsExprs* to, int32_t outputs) {
         return accepts(of, [&] {
             return plugin.getOutputShapes(in, inputs, nullptr, 0, to, outputs, builder) == 0;
@@ -186,14 +191,14 @@ void check_output_ranks(IPluginV3OneBuild& plugin, Case const& of) {
         std::vector<DimsExprs> in = good;
         for (int32_t const rank : kCounts) {
             in[tensor].nbDims = rank;
-            CHECK(asked(in.data(), of.inputs(), out.get(), 1) == of.rank_fits(tensor, rank));
+            CHECK(asked(in.data(), of.inputs(), out.data(), of.outputs) == of.rank_fits(tensor, rank));
         }
     }
     for (int32_t const inputs : kCounts) {
         for (int32_t const outputs : kCounts) {
-            bool const right = inputs == of.inputs() && outputs == 1;
-            CHECK(asked(good.data(), inputs, out.get(), outputs) == right);
-            CHECK(!asked(nullptr, inputs, out.get(), outputs));
+            bool const right = inputs == of.inputs() && outputs == of.outputs;
+            CHECK(asked(good.data(), inputs, out.data(), outputs) == right);
+            CHECK(!asked(nullptr, inputs, out.data(), outputs));
             CHECK(!asked(good.data(), inputs, nullptr, outputs));
         }
     }
@@ -204,12 +209,12 @@ void check_output_ranks(IPluginV3OneBuild& plugin, Case const& of) {
 void check_formats(IPluginCreatorV3One& creator, Case const& of) {
     auto const plugin = make(creator, of, of.values());
     int64_t taken = 0;
-    for (int32_t position = 0; position <= of.inputs(); ++position) {
+    for (int32_t position = 0; position < of.tensors(); ++position) {
         Tensors all(of.shapes.size());
         taken += check_pairs(build(*plugin), of, position, all);
     }
     auto const pairs = static_cast<int64_t>(kTypes.size() * kFormats.size());
-    CHECK(taken == of.inputs() * pairs + of.first_types);
+    CHECK(taken == (of.tensors() - 1) * pairs + of.first_types);
     check_no_combination(build(*plugin), of, Tensors(of.shapes.size()));
 }
 

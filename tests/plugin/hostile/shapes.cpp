@@ -26,9 +26,13 @@ bool takes(IPluginV3& plugin, Case const& of, Shapes const& shapes) {
         set_dims(in[i], shapes[i]);
     }
     set_type(in[0], DataType::kHALF); // which all of them take
-    auto const out = std::make_unique<Description>();
-    set_dims(*out, shapes.back());
-    return accepts(of, [&] { return call(plugin, in.data(), of.inputs(), out.get(), 1) == 0; });
+    std::vector<Description> out(of.outputs);
+    for (int i = 0; i < of.outputs; ++i) {
+        set_dims(out[i], shapes[of.inputs() + i]);
+    }
+    return accepts(of, [&] {
+        return call(plugin, in.data(), of.inputs(), out.data(), of.outputs) == 0;
+    });
 }
 
 template <typename Description> void check_ranks(IPluginV3& plugin, Case const& of) {
@@ -52,7 +56,7 @@ template <typename Description> void check_counts(IPluginV3& plugin, Case const&
     for (int32_t const inputs : kCounts) {
         for (int32_t const outputs : kCounts) {
             CHECK(accepts(of, [&] { return call(plugin, in, inputs, out, outputs) == 0; })
-                  == (inputs == of.inputs() && outputs == 1));
+                  == (inputs == of.inputs() && outputs == of.outputs));
             CHECK(!accepts(of, [&] { return call(plugin, nullptr, inputs, out, outputs) == 0; }));
             CHECK(!accepts(of, [&] { return call(plugin, in, inputs, nullptr, outputs) == 0; }));
         }

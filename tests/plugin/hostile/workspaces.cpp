@@ -39,7 +39,7 @@ void check_sizes(IPluginV3& plugin, Case const& of, Values const& values) {
         }
         size_t const wanted = of.workspace(larger, values);
         for (Tensors const& all : {tensors(shapes, of.shapes), tensors(of.shapes, shapes)}) {
-            check(plugin, of, all.data(), of.inputs(), &all.back(), 1, wanted, true);
+            check(plugin, of, all.data(), of.inputs(), &all[of.inputs()], of.outputs, wanted, true);
         }
     });
 }
@@ -51,9 +51,10 @@ void check_ranks(IPluginV3& plugin, Case const& of, size_t wanted) {
         for (int32_t const rank : kCounts) {
             known[tensor].desc.dims.nbDims = rank;
             most[tensor].max.nbDims = rank; // nobody asks
-            check(plugin, of, known.data(), of.inputs(), &known.back(), 1, wanted,
+            check(plugin, of, known.data(), of.inputs(), &known[of.inputs()], of.outputs, wanted,
                   of.rank_fits(tensor, rank));
-            check(plugin, of, most.data(), of.inputs(), &most.back(), 1, wanted, true);
+            check(plugin, of, most.data(), of.inputs(), &most[of.inputs()], of.outputs, wanted,
+                  true);
         }
     }
 }
@@ -64,7 +65,7 @@ void check_counts(IPluginV3& plugin, Case const& of, size_t wanted) {
     DynamicPluginTensorDesc const* const out = in + of.inputs();
     for (int32_t const inputs : kCounts) {
         for (int32_t const outputs : kCounts) {
-            bool const right = inputs == of.inputs() && outputs == 1;
+            bool const right = inputs == of.inputs() && outputs == of.outputs;
             check(plugin, of, in, inputs, out, outputs, wanted, right);
             check(plugin, of, nullptr, inputs, out, outputs, 0, false);
             check(plugin, of, in, inputs, nullptr, outputs, 0, false);
