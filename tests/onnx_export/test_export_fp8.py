@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, numpy_helper
 
 from codetr.checkpoint import build_model, read_checkpoint
 from onnx_export.calibration import E4M3_MAX
@@ -103,6 +103,21 @@ def test_what_is_fp8_goes_from_node_to_node(nodes):
             assert types[x] == TensorProto.FLOAT8E4M3FN
             wanted = "FLOAT8E4M3FN" if node.op_type.endswith("ToFp8") else "FLOAT16"
             assert types[node.output[0]] == TensorProto.DataType.Value(wanted)
+
+
+def test_what_a_node_divides_by_its_reader_multiplies_by(nodes):
+    graph = onnx.load(nodes.plugin).graph
+    numbers = {t.name: numpy_helper.to_array(t).item() for t in graph.initializer if t.dims == [1]}
+    inverse = {
+        node.output[-1]: numbers[node.input[-1]]
+        for node in graph.node
+        if node.op_type.endswith(("ToFp8", "AndFp8")) and node.input[-1] in numbers
+    }
+    readers = [node for node in graph.node if node.input and node.input[0] in inverse]
+    assert len(readers) == 8 + 8 + 2 + 2  # proj, fc2; the encoder's fc1 and fc2
+    for node in readers:
+        x_scale = node.input[-3 if node.op_type.endswith("ToFp8") else -2]
+        assert inverse[node.input[0]] * numbers[x_scale] == pytest.approx(1, rel=1e-6)
 
 
 def test_references_have_the_same_nodes(files, nodes):
